@@ -1,0 +1,83 @@
+"""`Gaussians`: the record that carries a scene through the pack."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from .errors import FlashWorldError
+
+SH_COEFFICIENTS = (1, 4, 9, 16)  # (degree + 1) ** 2 for degree 0..3
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussians:
+    """A scene of N anisotropic 3D Gaussians, activated values (no logits, no logarithms).
+
+    The world frame is OpenCV-style: x right, y down, z forward; units are the scene's own.
+
+    Attributes:
+        means: [N, 3] float, centres in world units.
+        quats: [N, 4] float, rotations wxyz, unit length: local axes to world.
+        scales: [N, 3] float, standard deviations along the local axes in world units, >= 0.
+        opacities: [N] float in [0, 1].
+        sh: [N, K, 3] float, real spherical-harmonic colour coefficients (3DGS signs), K = (degree + 1)^2.
+        metadata: generator, seed, prompt and path hashes, scene scale: JSON values only.
+
+    Raises:
+        FlashWorldError: tensors whose shapes do not belong together.
+    """
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    sh: Tensor
+    metadata: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        n = self.means.shape[0]
+        expected = {"means": (n, 3), "quats": (n, 4), "scales": (n, 3), "opacities": (n,)}
+        for name, shape in expected.items():
+            if tuple(getattr(self, name).shape) != shape:
+                raise FlashWorldError(
+                    f"Gaussians: {name} must be {list(shape)}, got {list(getattr(self, name).shape)}."
+                )
+        if self.sh.ndim != 3 or self.sh.shape[0] != n or self.sh.shape[2] != 3 or self.sh.shape[1] not in SH_COEFFICIENTS:
+            raise FlashWorldError(
+                f"Gaussians: sh must be [{n}, K, 3] with K in {SH_COEFFICIENTS}, got {list(self.sh.shape)}."
+            )
+
+    def __len__(self) -> int:
+        return self.means.shape[0]
+
+    def __getitem__(self, index) -> Gaussians:
+        """The Gaussians at a slice, boolean mask [N] or index tensor; metadata is kept."""
+        return self.map(lambda t: t[index])
+
+    @property
+    def sh_degree(self) -> int:
+        return SH_COEFFICIENTS.index(self.sh.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        return self.means.device
+
+    def map(self, function) -> Gaussians:
+        """The record with ``function`` applied to each of its five tensors."""
+        return Gaussians(
+            function(self.means),
+            function(self.quats),
+            function(self.scales),
+            function(self.opacities),
+            function(self.sh),
+            dict(self.metadata),
+        )
+
+    def to(self, device=None, dtype=None) -> Gaussians:
+        return self.map(lambda t: t.to(device, dtype))
+
+    def detach(self) -> Gaussians:
+        return self.map(Tensor.detach)
