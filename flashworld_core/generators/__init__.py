@@ -1,0 +1,1 @@
+"""Generators: models that make scenes. `base` names what they have in common; each has a folder of its own."""
