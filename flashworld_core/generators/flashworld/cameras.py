@@ -1,0 +1,276 @@
+"""FlashWorld's own cameras: vectors of 11 numbers in an OpenGL frame, scene normalisation, rays and raymaps.
+
+A camera vector is (qw, qx, qy, qz, tx, ty, tz, fx/W, fy/H, cx/W, cy/H): camera-to-world rotation and position, then
+intrinsics as fractions of the image size. Camera and world axes are OpenGL's: x right, y up, the camera looks along -z.
+All functions work in the dtype they are given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...cameras import Cameras
+from ...errors import FlashWorldError
+
+# Added to the largest camera distance before dividing by it, so that a camera that only turns stays finite.
+NORMALIZATION_MARGIN = 0.01
+
+# OpenGL axes in terms of OpenCV's: y and z change sign. The same for world and camera, hence on both sides of a pose.
+_FLIP = (1.0, -1.0, -1.0, 1.0)
+
+
+def quats_to_matrices(quats: Tensor) -> Tensor:
+    """[..., 4] quaternions wxyz of any length but zero -> [..., 3, 3] rotations."""
+    w, x, y, z = (quats * (2.0 / quats.square().sum(-1, keepdim=True)).sqrt()).unbind(-1)
+    rows = (
+        torch.stack((1 - y * y - z * z, x * y - z * w, x * z + y * w), -1),
+        torch.stack((x * y + z * w, 1 - x * x - z * z, y * z - x * w), -1),
+        torch.stack((x * z - y * w, y * z + x * w, 1 - x * x - y * y), -1),
+    )
+    return torch.stack(rows, -2)
+
+
+def matrices_to_quats(matrices: Tensor) -> Tensor:
+    """[..., 3, 3] rotations -> [..., 4] unit quaternions wxyz with w >= 0.
+
+    Each is read off the row belonging to its largest component, the only one that is never badly conditioned.
+    """
+    m = matrices
+    xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
+    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
+    xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
+    # Row i is the quaternion times four times its component i.
+    candidates = torch.stack(
+        (
+            torch.stack((1 + xx + yy + zz, wx, wy, wz), -1),
+            torch.stack((wx, 1 + xx - yy - zz, xy, xz), -1),
+            torch.stack((wy, xy, 1 - xx + yy - zz, yz), -1),
+            torch.stack((wz, xz, yz, 1 - xx - yy + zz), -1),
+        ),
+        -2,
+    )
+    largest = candidates.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    quats = candidates.gather(-2, largest[..., None, None].expand(*largest.shape, 1, 4))[..., 0, :]
+    quats = F.normalize(quats, dim=-1)
+    return torch.where(quats[..., :1] < 0, -quats, quats)
+
+
+def camera_to_world_matrices(cameras: Tensor) -> Tensor:
+    """[..., 11] camera vectors -> [..., 4, 4] camera-to-world, OpenGL axes."""
+    pose = cameras.new_zeros(*cameras.shape[:-1], 4, 4)
+    pose[..., :3, :3] = quats_to_matrices(cameras[..., :4])
+    pose[..., :3, 3] = cameras[..., 4:7]
+    pose[..., 3, 3] = 1
+    return pose
+
+
+def pack_cameras(camera_to_world: Tensor, intrinsics: Tensor) -> Tensor:
+    """[..., 4, 4] OpenGL camera-to-world and [..., 4] (fx/W, fy/H, cx/W, cy/H) -> [..., 11] camera vectors."""
+    quats = matrices_to_quats(camera_to_world[..., :3, :3])
+    return torch.cat((quats, camera_to_world[..., :3, 3], intrinsics.to(quats.dtype)), -1)
+
+
+def resample_cameras(cameras: Tensor, count: int) -> Tensor:
+    """``count`` camera vectors spaced evenly in index along a path: [N, 11] -> [count, 11].
+
+    Rotations by spherical interpolation between neighbours, the rest linearly. A path of one camera is repeated; a
+    single sample is the path's first camera.
+
+    Raises:
+        FlashWorldError: no cameras, or a count below 1.
+    """
+    _check_vectors("resample_cameras", cameras)
+    if count < 1:
+        raise FlashWorldError(f"resample_cameras: at least one camera must be asked for, got {count}.")
+    n = len(cameras)
+    if n == 1 or count == 1:
+        return cameras[:1].repeat(count, 1)
+    # In whole numbers, so that samples that fall on a camera fall exactly on it.
+    numerator = torch.arange(count, device=cameras.device) * (n - 1)
+    left = torch.div(numerator, count - 1, rounding_mode="floor").clamp(max=n - 2)
+    f = ((numerator - left * (count - 1)).double() / (count - 1)).to(cameras.dtype)[:, None]
+    a, b = cameras[left], cameras[left + 1]
+    return torch.cat((_slerp(a[:, :4], b[:, :4], f), a[:, 4:] + f * (b[:, 4:] - a[:, 4:])), -1)
+
+
+def _slerp(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
+    """Spherical interpolation of quaternions [M, 4], shorter way round; FlashWorld's epsilons."""
+    a, b = _unit(a), _unit(b)
+    dot = (a * b).sum(-1, keepdim=True)
+    b, dot = torch.where(dot < 0, -b, b), dot.abs()
+    angle = torch.acos(dot.clamp(0, 1))
+    sine = torch.sin(angle) + 1e-10
+    q = a * (torch.sin((1 - f) * angle) / sine) + b * (torch.sin(f * angle) / sine)
+    return F.normalize(torch.where(angle < 1e-5, a, q), dim=-1)
+
+
+def _unit(quats: Tensor) -> Tensor:
+    # Quaternions that are unit up to rounding stay bit for bit what they are: between nearly equal poses the angle
+    # hangs on the last bit of the dot product.
+    length = torch.linalg.vector_norm(quats, dim=-1, keepdim=True)
+    return torch.where((length - 1).abs() < 1e-5, quats, quats / length)
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneNormalization:
+    """The map from a path's own world to FlashWorld's normalised one: the first camera's frame, cameras within 1 unit.
+
+    Attributes:
+        reference_world_to_camera: [4, 4], inverse pose of the path's first camera (OpenGL).
+        translation_norm: 0-d, largest distance of a camera from the first, in the path's units.
+    """
+
+    reference_world_to_camera: Tensor
+    translation_norm: Tensor
+
+    @property
+    def scale(self) -> Tensor:
+        """0-d: the path's units per normalised unit. The same number scales splats and cameras."""
+        return self.translation_norm + NORMALIZATION_MARGIN
+
+    def apply(self, cameras: Tensor) -> Tensor:
+        """[N, 11] camera vectors of the path's world -> [N, 11] in the normalised frame."""
+        reference = self.reference_world_to_camera.to(cameras)
+        pose = reference @ camera_to_world_matrices(cameras)
+        pose[..., :3, 3] = pose[..., :3, 3] / self.scale.to(cameras)
+        return pack_cameras(pose, cameras[..., 7:])
+
+    def invert(self, cameras: Tensor) -> Tensor:
+        """[N, 11] camera vectors of the normalised frame -> [N, 11] in the path's world."""
+        pose = camera_to_world_matrices(cameras)
+        pose[..., :3, 3] = pose[..., :3, 3] * self.scale.to(cameras)
+        return pack_cameras(_rigid_inverse(self.reference_world_to_camera.to(cameras)) @ pose, cameras[..., 7:])
+
+
+def normalize_cameras(cameras: Tensor) -> tuple[Tensor, SceneNormalization]:
+    """Poses relative to the first camera, distances divided by the largest of them plus a margin.
+
+    Args:
+        cameras: [N, 11] camera vectors, already resampled to the model's number of views.
+
+    Returns:
+        The [N, 11] normalised vectors, and the map for further cameras of the same path.
+
+    Raises:
+        FlashWorldError: no cameras, numbers that are not finite, or a zero quaternion.
+    """
+    _check_vectors("normalize_cameras", cameras)
+    reference = _rigid_inverse(camera_to_world_matrices(cameras[0]))
+    relative = cameras[:, 4:7] @ reference[:3, :3].T + reference[:3, 3]
+    normalization = SceneNormalization(reference, torch.linalg.vector_norm(relative, dim=-1).amax())
+    return normalization.apply(cameras), normalization
+
+
+def video_cameras(cameras: Tensor, normalization: SceneNormalization, *, frames_per_view: int = 15) -> Tensor:
+    """The smooth path through a scene's views: (N - 1) * frames_per_view + 1 cameras, normalised like the scene.
+
+    Args:
+        cameras: [N, 11] un-normalised camera vectors the scene was made with.
+        normalization: as returned for them by `normalize_cameras`.
+        frames_per_view: frames from one view to the next.
+    """
+    return normalization.apply(resample_cameras(cameras, (len(cameras) - 1) * frames_per_view + 1))
+
+
+def camera_rays(cameras: Tensor, height: int, width: int, uv_offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Rays through the pixel centres of a height x width grid over the image.
+
+    Args:
+        cameras: [N, 11] camera vectors.
+        uv_offset: optional [N, ..., height, width, 2], shift of the rays in units of the principal point (u right, v
+            down).
+
+    Returns:
+        Origins [N, 3] and unit directions [N, ..., height, width, 3], in the cameras' world frame.
+    """
+    fx, fy, cx, cy = (cameras[:, i, None, None] for i in range(7, 11))
+    u = (torch.arange(width, device=cameras.device, dtype=cameras.dtype) + 0.5) / (cx * width)  # [N, 1, width]
+    v = (torch.arange(height, device=cameras.device, dtype=cameras.dtype)[:, None] + 0.5) / (cy * height)
+    rotation = quats_to_matrices(cameras[:, :4])
+    if uv_offset is not None:
+        extra = [1] * (uv_offset.ndim - 4)  # dimensions between the frame and the grid
+        n = len(cameras)
+        u = u.reshape(n, *extra, 1, width) + uv_offset[..., 0]
+        v = v.reshape(n, *extra, height, 1) + uv_offset[..., 1]
+        fx, fy, cx, cy = (item.reshape(n, *extra, 1, 1) for item in (fx, fy, cx, cy))
+    x, y = torch.broadcast_tensors((u - 1) * (cx / fx), (1 - v) * (cy / fy))
+    local = torch.stack((x, y, -torch.ones_like(x)), -1)
+    world = (local.flatten(1, -2) @ rotation.transpose(1, 2)).view(local.shape)
+    return cameras[:, 4:7], F.normalize(world, dim=-1)
+
+
+def raymaps(cameras: Tensor, height: int, width: int) -> Tensor:
+    """[N, 6, height, width] ray coordinates: unit direction d, then the ray's point nearest to the world's origin.
+
+    The two are perpendicular and the second does not depend on where along the ray the camera stands (reference-point
+    Pluecker coordinates).
+    """
+    origins, d = camera_rays(cameras, height, width)
+    o = origins[:, None, None]
+    nearest = o - (o * d).sum(-1, keepdim=True) * d
+    return torch.cat((d, nearest), -1).movedim(-1, 1)
+
+
+def cameras_to_vectors(cameras: Cameras) -> Tensor:
+    """`Cameras` (OpenCV axes, pixels) -> [V, 11] camera vectors (OpenGL axes, fractions), same world units.
+
+    Both frames share their origin: the OpenGL world is the OpenCV one turned by half a turn around x.
+    """
+    flip = cameras.camera_to_world.new_tensor(_FLIP)
+    pose = cameras.camera_to_world * flip[:, None] * flip
+    k = cameras.intrinsics
+    w, h = cameras.width, cameras.height
+    intrinsics = torch.stack((k[:, 0, 0] / w, k[:, 1, 1] / h, k[:, 0, 2] / w, k[:, 1, 2] / h), -1)
+    return pack_cameras(pose, intrinsics)
+
+
+def vectors_to_cameras(cameras: Tensor, width: int, height: int) -> Cameras:
+    """[V, 11] camera vectors -> `Cameras` for images of width x height pixels; inverse of `cameras_to_vectors`."""
+    flip = cameras.new_tensor(_FLIP)
+    pose = camera_to_world_matrices(cameras) * flip[:, None] * flip
+    return Cameras(pose, _pixel_intrinsics(cameras, width, height), width, height)
+
+
+def rendering_matrices(cameras: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+    """What a rasteriser needs to render Gaussians that live in the camera vectors' own (OpenGL) world.
+
+    Args:
+        cameras: [V, 11] camera vectors.
+        width, height: image size in pixels.
+
+    Returns:
+        world_to_camera [V, 4, 4], from the OpenGL world to OpenCV camera axes, and intrinsics [V, 3, 3] in pixels.
+    """
+    pose = camera_to_world_matrices(cameras) * cameras.new_tensor(_FLIP)  # camera axes only: columns
+    return _rigid_inverse(pose), _pixel_intrinsics(cameras, width, height)
+
+
+def _pixel_intrinsics(cameras: Tensor, width: int, height: int) -> Tensor:
+    k = cameras.new_zeros(*cameras.shape[:-1], 3, 3)
+    k[..., 0, 0], k[..., 1, 1] = cameras[..., 7] * width, cameras[..., 8] * height
+    k[..., 0, 2], k[..., 1, 2] = cameras[..., 9] * width, cameras[..., 10] * height
+    k[..., 2, 2] = 1
+    return k
+
+
+def _rigid_inverse(pose: Tensor) -> Tensor:
+    """Inverse of [..., 4, 4] rigid transforms (any handedness) by transposing the rotation."""
+    transposed = pose[..., :3, :3].transpose(-1, -2)
+    inverse = torch.zeros_like(pose)
+    inverse[..., :3, :3] = transposed
+    inverse[..., :3, 3] = -(transposed @ pose[..., :3, 3:])[..., 0]
+    inverse[..., 3, 3] = 1
+    return inverse
+
+
+def _check_vectors(function: str, cameras: Tensor):
+    if cameras.ndim != 2 or cameras.shape[1] != 11 or len(cameras) == 0:
+        raise FlashWorldError(f"{function}: camera vectors must be [N, 11] with N >= 1, got {list(cameras.shape)}.")
+    if not torch.isfinite(cameras).all():
+        raise FlashWorldError(f"{function}: camera vectors must be finite numbers.")
+    if (cameras[:, :4] == 0).all(-1).any():
+        raise FlashWorldError(f"{function}: a rotation quaternion is zero; it needs at least one component.")

@@ -1,0 +1,348 @@
+"""`FlashWorldConfig`: every size of a FlashWorld model, and the one place where its channel order is written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from ...errors import FlashWorldError
+
+RAYMAP_CHANNELS = 6
+
+# diffusers' WanTransformer3DModel of Wan2.2-TI2V-5B, before FlashWorld widens its two ends.
+_OFFICIAL_TRANSFORMER = {
+    "patch_size": (1, 2, 2),
+    "num_attention_heads": 24,
+    "attention_head_dim": 128,
+    "in_channels": 48,
+    "out_channels": 48,
+    "text_dim": 4096,
+    "freq_dim": 256,
+    "ffn_dim": 14336,
+    "num_layers": 30,
+    "cross_attn_norm": True,
+    "qk_norm": "rms_norm_across_heads",
+    "eps": 1e-6,
+    "image_dim": None,
+    "added_kv_proj_dim": None,
+    "rope_max_seq_len": 1024,
+    "pos_embed_seq_len": None,
+}
+
+# fmt: off
+_OFFICIAL_LATENTS_MEAN = (
+    -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891,
+    0.1570, -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502,
+    -0.2055, -0.0322, 0.1109, 0.1567, -0.0729, 0.0899, -0.2799, -0.1230, -0.0313, -0.1649, 0.0117, 0.0723,
+    -0.2839, -0.2083, -0.0520, 0.3748, 0.0152, 0.1957, 0.1433, -0.2944, 0.3573, -0.0548, -0.1681, -0.0667,
+)
+_OFFICIAL_LATENTS_STD = (
+    0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.4990, 0.4818, 0.5013, 0.8158, 1.0344, 0.5894, 1.0901,
+    0.6885, 0.6165, 0.8454, 0.4978, 0.5759, 0.3523, 0.7135, 0.6804, 0.5833, 1.4146, 0.8986, 0.5659,
+    0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944,
+    0.5726, 1.2042, 0.5458, 1.6887, 0.3971, 1.0600, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744,
+)
+# fmt: on
+
+# diffusers' AutoencoderKLWan of Wan2.2-TI2V-5B.
+_OFFICIAL_VAE = {
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "dim_mult": (1, 2, 4, 4),
+    "num_res_blocks": 2,
+    "attn_scales": (),
+    "temperal_downsample": (False, True, True),
+    "dropout": 0.0,
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+    "scale_factor_temporal": 4,
+    "clip_output": False,
+    "latents_mean": _OFFICIAL_LATENTS_MEAN,
+    "latents_std": _OFFICIAL_LATENTS_STD,
+}
+
+# What diffusers itself assumes where a dictionary is silent, for the keys this package reads.
+_TRANSFORMER_DEFAULTS = {"patch_size": (1, 2, 2), "rope_max_seq_len": 1024}
+_VAE_DEFAULTS = {
+    "dim_mult": (1, 2, 4, 4),
+    "num_res_blocks": 2,
+    "attn_scales": (),
+    "temperal_downsample": (False, True, True),
+    "dropout": 0.0,
+    "is_residual": False,
+    "in_channels": 3,
+    "out_channels": 3,
+    "patch_size": None,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class FlashWorldConfig:
+    """Sizes and constants of one FlashWorld model.
+
+    Attributes:
+        transformer: keyword arguments of diffusers' ``WanTransformer3DModel`` before FlashWorld's widening
+            (``in_channels`` and ``out_channels`` are the base model's).
+        vae: keyword arguments of diffusers' ``AutoencoderKLWan`` (Wan 2.2 form: residual), including
+            ``latents_mean`` and ``latents_std``, one number per latent channel.
+        feature_channels: F, width of the feature map the transformer hands to the 3DGS decoder.
+        text_length: tokens of the padded text, end token included.
+        num_points: P, Gaussians per pixel of the head's grid.
+        sh_degree: degree of the Gaussians' spherical harmonics, 0..3.
+        scale_range: smallest and largest Gaussian scale in pixels of the head's grid.
+        timestep_indices: indices into the 1000-entry noise schedule, one per step, noisiest first.
+        shift: shift of the flow-matching schedule.
+        views, height, width: what the model was trained on: T frames of H x W pixels.
+        prompt_prefix: put before every prompt.
+
+    Raises:
+        FlashWorldError: values that cannot belong to one model; the message names the field.
+    """
+
+    transformer: dict
+    vae: dict
+    feature_channels: int = 1024
+    text_length: int = 512
+    num_points: int = 2
+    sh_degree: int = 2
+    scale_range: tuple[float, float] = (0.0, 16.0)
+    timestep_indices: tuple[int, ...] = (0, 250, 500, 750)
+    shift: float = 3.0
+    views: int = 24
+    height: int = 480
+    width: int = 704
+    prompt_prefix: str = "[Static] "
+
+    def __post_init__(self):
+        # Lists from JSON become tuples, so that two configs compare equal whatever file they came from.
+        for name in ("transformer", "vae"):
+            value = getattr(self, name)
+            if not isinstance(value, dict):
+                raise _wrong(f"{name} must be a dictionary, got {type(value).__name__}")
+            object.__setattr__(self, name, {key: _tupled(item) for key, item in value.items()})
+        for name in ("scale_range", "timestep_indices"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check()
+
+    def _check(self):
+        for name in ("num_attention_heads", "attention_head_dim", "num_layers", "ffn_dim", "text_dim"):
+            _positive(f"transformer.{name}", self.transformer.get(name))
+        for name in ("base_dim", "z_dim", "num_res_blocks"):
+            _positive(f"vae.{name}", self.vae_value(name))
+        for name in ("feature_channels", "text_length", "num_points", "views", "height", "width"):
+            _positive(name, getattr(self, name))
+        for name in ("image_dim", "added_kv_proj_dim"):
+            if self.transformer.get(name) is not None:
+                raise _wrong(f"transformer.{name} must be absent: FlashWorld has no image branch")
+        if self.patch_size[0] != 1 or len(self.patch_size) != 3:
+            raise _wrong(f"transformer.patch_size must be (1, rows, columns), got {self.patch_size}")
+        if not self.vae_value("is_residual") or self.vae_value("attn_scales") or self.vae_value("dropout"):
+            raise _wrong("vae must be the Wan 2.2 form: is_residual true, no attn_scales, no dropout")
+        multipliers, temporal = self.vae_value("dim_mult"), self.vae_value("temperal_downsample")
+        if not multipliers or len(temporal) != len(multipliers) - 1:
+            raise _wrong(
+                f"vae.temperal_downsample needs one entry fewer than vae.dim_mult, got {temporal} and {multipliers}"
+            )
+        pixels = 3 * self.pixel_patch**2
+        if self.vae_value("in_channels") != pixels or self.vae_value("out_channels") != pixels:
+            raise _wrong(f"vae.in_channels and out_channels must be 3 * patch_size^2 = {pixels}")
+        for name in ("latents_mean", "latents_std"):
+            values = self.vae.get(name)
+            if values is None or len(values) != self.latent_channels:
+                raise _wrong(f"vae.{name} must hold z_dim = {self.latent_channels} numbers")
+        if not all(value > 0 for value in self.vae["latents_std"]):
+            raise _wrong("vae.latents_std must be positive")
+        if self.sh_degree not in range(4):
+            raise _wrong(f"sh_degree must be 0, 1, 2 or 3, got {self.sh_degree}")
+        if len(self.scale_range) != 2 or not 0 <= self.scale_range[0] < self.scale_range[1]:
+            raise _wrong(
+                f"scale_range must be (smallest, largest) with 0 <= smallest < largest, got {self.scale_range}"
+            )
+        if not self.timestep_indices or any(not 0 <= index < 1000 for index in self.timestep_indices):
+            raise _wrong(f"timestep_indices must lie in 0..999, got {self.timestep_indices}")
+        if any(later <= index for index, later in zip(self.timestep_indices, self.timestep_indices[1:], strict=False)):
+            raise _wrong(f"timestep_indices must increase (noisiest first), got {self.timestep_indices}")
+        if not self.shift > 0:
+            raise _wrong(f"shift must be positive, got {self.shift}")
+
+    def vae_value(self, name: str):
+        """Entry ``name`` of `vae`, or the value diffusers assumes where it is silent."""
+        return self.vae.get(name, _VAE_DEFAULTS.get(name))
+
+    # --- sizes ---------------------------------------------------------------------------------------------
+
+    @property
+    def latent_channels(self) -> int:
+        """C, channels of the VAE's latents."""
+        return self.vae["z_dim"]
+
+    @property
+    def patch_size(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of latent pixels per transformer token."""
+        return self.transformer.get("patch_size", _TRANSFORMER_DEFAULTS["patch_size"])
+
+    @property
+    def max_positions(self) -> int:
+        """Length of the rotary tables: the most frames, token rows or token columns the transformer takes."""
+        return self.transformer.get("rope_max_seq_len", _TRANSFORMER_DEFAULTS["rope_max_seq_len"])
+
+    @property
+    def pixel_patch(self) -> int:
+        """Side of the pixel block the VAE folds into channels before its first convolution."""
+        return self.vae_value("patch_size") or 1
+
+    @property
+    def head_factor(self) -> int:
+        """Rows (and columns) of the Gaussian head's grid per latent row (and column)."""
+        return 2 ** (len(self.vae_value("dim_mult")) - 1)
+
+    @property
+    def spatial_factor(self) -> int:
+        """Image pixels per latent pixel, along each axis."""
+        return self.pixel_patch * self.head_factor
+
+    @property
+    def size_multiple(self) -> tuple[int, int]:
+        """(rows, columns): image heights and widths must be multiples of these."""
+        return self.spatial_factor * self.patch_size[1], self.spatial_factor * self.patch_size[2]
+
+    @property
+    def sh_coefficients(self) -> int:
+        """K, spherical-harmonic coefficients per colour."""
+        return (self.sh_degree + 1) ** 2
+
+    @property
+    def point_channels(self) -> int:
+        """Head channels per Gaussian: 3 K colours, 2 ray offset, depth, opacity, 3 scales, 4 quaternion."""
+        return 11 + 3 * self.sh_coefficients
+
+    @property
+    def gaussian_channels(self) -> int:
+        """Channels of the head: all points of one pixel."""
+        return self.num_points * self.point_channels
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the transformer's assembled input, 3 C + 6 + F."""
+        return 3 * self.latent_channels + RAYMAP_CHANNELS + self.feature_channels
+
+    @property
+    def output_channels(self) -> int:
+        """Channels of the transformer's output, C + F."""
+        return self.latent_channels + self.feature_channels
+
+    def latent_size(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
+        """(h, w) of the latents of an image of ``height`` x ``width`` pixels (default: the config's own size).
+
+        Raises:
+            FlashWorldError: a size that is not a multiple of what the networks divide it by.
+        """
+        height, width = height or self.height, width or self.width
+        rows, columns = self.size_multiple
+        if height < 1 or width < 1 or height % rows or width % columns:
+            raise FlashWorldError(
+                f"FlashWorldConfig: image size {width}x{height} does not fit the model: use a width that is a multiple "
+                f"of {columns} and a height that is a multiple of {rows}."
+            )
+        return height // self.spatial_factor, width // self.spatial_factor
+
+    def head_size(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
+        """(h_g, w_g) of the Gaussian head's grid for an image of ``height`` x ``width`` pixels."""
+        rows, columns = self.latent_size(height, width)
+        return rows * self.head_factor, columns * self.head_factor
+
+    # --- channel order ------------------------------------------------------------------------------------
+
+    @property
+    def input_layout(self) -> dict[str, slice]:
+        """Channels of the transformer's input by name, in order.
+
+        ``noisy`` current noisy latents, ``raymap`` rays of each latent pixel, ``condition`` the clean image latent at
+        the conditioned frame (zero elsewhere), ``feedback_features`` and ``feedback_latents`` the previous step's
+        features and re-encoded renders (zero at the first step).
+        """
+        latent, features = self.latent_channels, self.feature_channels
+        return _slices(
+            noisy=latent, raymap=RAYMAP_CHANNELS, condition=latent, feedback_features=features, feedback_latents=latent
+        )
+
+    @property
+    def output_layout(self) -> dict[str, slice]:
+        """Channels of the transformer's output by name, in order: ``velocity``, ``features``."""
+        return _slices(velocity=self.latent_channels, features=self.feature_channels)
+
+    @property
+    def point_layout(self) -> dict[str, slice]:
+        """Head channels of one Gaussian by name, in order. ``sh`` is coefficient-major: channel 3 k + colour."""
+        return _slices(sh=3 * self.sh_coefficients, uv_offset=2, depth=1, opacity=1, scales=3, quats=4)
+
+    # --- the official model and JSON ----------------------------------------------------------------------
+
+    @classmethod
+    def official(cls) -> FlashWorldConfig:
+        """The published model: 24 views of 480 x 704 pixels, 5.03 billion transformer parameters."""
+        return cls(transformer=dict(_OFFICIAL_TRANSFORMER), vae=dict(_OFFICIAL_VAE))
+
+    def to_dict(self) -> dict:
+        """All fields as plain values (tuples stay tuples); `from_dict` is the inverse."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> FlashWorldConfig:
+        """A config from `to_dict`'s fields; fields left out take their defaults.
+
+        Raises:
+            FlashWorldError: unknown or missing fields, or values that cannot belong to one model.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise _wrong(f"unknown fields {unknown}; known are {sorted(known)}")
+        if missing := sorted({"transformer", "vae"} - set(values)):
+            raise _wrong(f"fields {missing} are missing")
+        try:
+            return cls(**values)
+        except (TypeError, KeyError) as error:
+            raise _wrong(f"a field has the wrong type ({error})") from error
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> FlashWorldConfig:
+        """The inverse of `to_json`.
+
+        Raises:
+            FlashWorldError: text that is not JSON, or not a FlashWorld config.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise _wrong(f"not JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise _wrong(f"a JSON object was expected, got {type(values).__name__}")
+        return cls.from_dict(values)
+
+
+def _slices(**widths: int) -> dict[str, slice]:
+    layout, start = {}, 0
+    for name, width in widths.items():
+        layout[name] = slice(start, start + width)
+        start += width
+    return layout
+
+
+def _tupled(value):
+    return tuple(_tupled(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+def _positive(name: str, value):
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise _wrong(f"{name} must be a positive whole number, got {value!r}")
+
+
+def _wrong(message: str) -> FlashWorldError:
+    return FlashWorldError(f"FlashWorldConfig: {message}.")
