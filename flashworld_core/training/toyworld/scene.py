@@ -10,7 +10,7 @@ from .seeds import generator
 from .solids import KINDS, Solid
 from .textures import Texture
 
-SKY_RADIUS = 14.0
+SKY_RADIUS = 17.0
 """Metres from the world's origin to the sky dome: a sphere with depth like everything else."""
 
 COLORS = {
@@ -51,7 +51,9 @@ WALLS = {
     "grey": (0.78, 0.79, 0.80),
     "lavender": (0.80, 0.76, 0.89),
 }
-SIZES = {"small": (0.45, 0.60), "": (0.70, 0.92), "large": (1.05, 1.30), "tall": (1.05, 1.35)}
+SIZES = {"small": (0.52, 0.66), "": (0.76, 0.98), "large": (1.10, 1.32), "tall": (1.10, 1.38)}
+"""Metres across or high, by the word the prompt uses."""
+_EYE_Z = -3.4  # Where cameras stand on average: things are placed so that they can all be seen from there.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,20 +152,32 @@ def _sample_solid(rng, kind, used_colors):
 
 
 def _place(rng, solids):
-    """Give each solid a free spot; one that finds none in 60 tries is left out (never the first)."""
+    """Give each solid a free spot in sight; one that finds none in 80 tries is left out (never the first)."""
     placed: list[Solid] = []
     for solid in solids:
         spread = 0.5 if not placed else 1.0
-        for _ in range(60):
-            x, z = float(rng.uniform(-1.5, 1.5) * spread), float(rng.uniform(-0.9, 1.2) * spread)
-            gaps = [
-                np.hypot(x - other.x, z - other.z) - solid.footprint_radius - other.footprint_radius for other in placed
-            ]
-            # A tall thing in front hides the rest: what stands nearer than the middle is kept low.
-            if min(gaps, default=1.0) > 0.12 and not (z < -0.3 and solid.height > 0.95):
-                placed.append(dataclasses.replace(solid, x=x, z=z))
+        for attempt in range(80):
+            x, z = float(rng.uniform(-1.6, 1.6) * spread), float(rng.uniform(-0.7, 1.3) * spread)
+            moved = dataclasses.replace(solid, x=x, z=z)
+            # Nothing touches, hides behind another for good, stands half outside, or towers in the foreground.
+            apart = all(
+                np.hypot(x - other.x, z - other.z) > solid.footprint_radius + other.footprint_radius + 0.12
+                and abs(_bearing(moved)[0] - _bearing(other)[0]) > 0.6 * (_bearing(moved)[1] + _bearing(other)[1])
+                for other in placed
+            )
+            middle, half = _bearing(moved)
+            if (apart and abs(middle) + half < 1.85 and (z > -0.3 or solid.height < 0.95)) or (
+                attempt == 79 and not placed
+            ):
+                placed.append(moved)
                 break
     return tuple(placed)
+
+
+def _bearing(solid):
+    """Where the solid appears from the average camera, sideways, and half its width: metres at the origin."""
+    scale = -_EYE_Z / (solid.z - _EYE_Z)
+    return solid.x * scale, solid.footprint_radius * scale
 
 
 def _sample_room(rng):
