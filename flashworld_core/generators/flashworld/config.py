@@ -98,6 +98,7 @@ class FlashWorldConfig:
         shift: shift of the flow-matching schedule.
         views, height, width: what the model was trained on: T frames of H x W pixels.
         prompt_prefix: put before every prompt.
+        model_id: the model's name, for reports and file headers.
 
     Raises:
         FlashWorldError: values that cannot belong to one model; the message names the field.
@@ -116,6 +117,7 @@ class FlashWorldConfig:
     height: int = 480
     width: int = 704
     prompt_prefix: str = "[Static] "
+    model_id: str = "flashworld"
 
     def __post_init__(self):
         # Lists from JSON become tuples, so that two configs compare equal whatever file they came from.
