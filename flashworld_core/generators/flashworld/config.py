@@ -149,6 +149,7 @@ class FlashWorldConfig:
             raise _wrong(
                 f"vae.temperal_downsample needs one entry fewer than vae.dim_mult, got {temporal} and {multipliers}"
             )
+        self._check_shortcuts(multipliers, temporal)
         pixels = 3 * self.pixel_patch**2
         if self.vae_value("in_channels") != pixels or self.vae_value("out_channels") != pixels:
             raise _wrong(f"vae.in_channels and out_channels must be 3 * patch_size^2 = {pixels}")
@@ -170,6 +171,21 @@ class FlashWorldConfig:
             raise _wrong(f"timestep_indices must increase (noisiest first), got {self.timestep_indices}")
         if not self.shift > 0:
             raise _wrong(f"shift must be positive, got {self.shift}")
+
+    @staticmethod
+    def _check_shortcuts(multipliers: tuple[int, ...], temporal: tuple[bool, ...]):
+        """The VAE's parameter-free shortcuts deal channels out evenly; not every list of widths allows that."""
+        last = len(multipliers) - 1
+        down, up = (1, *multipliers), (multipliers[-1], *multipliers[::-1])
+        for i in range(last + 1):
+            factor = 1 if i == last else 8 if temporal[i] else 4
+            if down[i] * factor % down[i + 1]:
+                hint = ", repeat the multiplier before it" if i == last else ""
+                raise _wrong(
+                    f"vae.dim_mult {multipliers}: stage {i} cannot widen from {down[i]} to {down[i + 1]}{hint}"
+                )
+            if i < last and up[i + 1] * (8 if temporal[::-1][i] else 4) % up[i]:
+                raise _wrong(f"vae.dim_mult {multipliers}: up block {i} cannot go from {up[i]} to {up[i + 1]}")
 
     def vae_value(self, name: str):
         """Entry ``name`` of `vae`, or the value diffusers assumes where it is silent."""
@@ -252,7 +268,7 @@ class FlashWorldConfig:
             )
         return height // self.spatial_factor, width // self.spatial_factor
 
-    def head_size(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
+    def head_grid(self, height: int | None = None, width: int | None = None) -> tuple[int, int]:
         """(h_g, w_g) of the Gaussian head's grid for an image of ``height`` x ``width`` pixels."""
         rows, columns = self.latent_size(height, width)
         return rows * self.head_factor, columns * self.head_factor
