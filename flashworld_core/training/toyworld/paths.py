@@ -1,9 +1,9 @@
 """Camera paths through a scene, as a user would draw them, and novel views near a path.
 
 Scale: FlashWorld divides translations by the largest distance from view 0 (T_norm). A path is therefore
-measured against D, the distance from its middle to the point it looks at: T_norm lies in `REACH` * D, so
-that point's normalised depth is 1.3 to 3.6, what else stands on the ground 0.5 to 12, and the sky
-dome stays below 30.
+measured against D, the distance from its middle to the point it looks at: T_norm lies in `REACH` * D. In units of
+T_norm that point is then 1.3 to 3.6 away, a view's median depth 1 to 8, the nearest ground 0.5, and no z-depth,
+the sky dome's included, exceeds 30.
 """
 
 from __future__ import annotations
@@ -146,7 +146,12 @@ def novel_cameras(scene: Scene, cameras: Cameras, count: int) -> Cameras:
     Each lies at a uniform place along the path, shifted by up to 6 % of the path's reach along each axis and
     turned by up to 2 degrees. Drawn from the "novel" stream of the scene's (seed, split); intrinsics are those
     of the path's first view. A shift that would break `CLEARANCE` is drawn again, at last left out.
+
+    Raises:
+        FlashWorldError: an empty path, or a negative count.
     """
+    if not len(cameras) or count < 0:
+        raise FlashWorldError(f"novel_cameras: needs a path and count >= 0, got {len(cameras)} poses, count {count}.")
     rng = generator(scene.seed, scene.split, "novel")
     path = cameras.camera_to_world.detach().cpu().double().numpy()
     reach = np.linalg.norm(path[:, :3, 3] - path[0, :3, 3], axis=1).max()

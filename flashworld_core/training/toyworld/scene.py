@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from .prompt import write_prompt
 from .seeds import generator
 from .solids import KINDS, Solid
 from .textures import Texture
@@ -125,7 +126,8 @@ def _choice(rng, options, weights=None):
 def _surface_texture(rng, color, kinds, weights, frequency, strength):
     kind = _choice(rng, kinds, weights)
     color = _jitter(rng, color)
-    second = _second(rng, color, rng.uniform(*strength))
+    # A shaded surface goes all the way to its second tone: kept close, so that the named colour still fits.
+    second = _second(rng, color, rng.uniform(*strength) * (0.6 if kind == "shaded" else 1.0))
     angle = _choice(rng, (0.0, np.pi / 2, np.pi / 4)) if kind == "striped" else rng.uniform(0, np.pi)
     return Texture(kind, color, second, float(rng.uniform(*frequency)), float(angle), float(rng.uniform()))
 
@@ -201,8 +203,6 @@ def sample_scene(seed: int, split: str = "train") -> Scene:
     Raises:
         FlashWorldError: unknown split or seed out of range.
     """
-    from .prompt import write_prompt
-
     rng = generator(seed, split, "scene")
     indoors = rng.random() < 0.35
     ground_word = _choice(rng, tuple(GROUNDS))
@@ -216,12 +216,12 @@ def sample_scene(seed: int, split: str = "train") -> Scene:
         horizon, zenith = (_jitter(rng, color, 0.02) for color in SKIES[word])
         sky = Sky(word, horizon, zenith, float(rng.uniform(0.2, 0.5) * (rng.random() < 0.5)), float(rng.uniform()))
     solids, used = [], {ground_word} | ({room.walls_word} if room else set())
-    for _ in range(_choice(rng, (1, 2, 3, 4, 5), (0.16, 0.28, 0.28, 0.18, 0.10))):
+    for _ in range(_choice(rng, (1, 2, 3, 4, 5), (0.14, 0.24, 0.26, 0.20, 0.16))):
         solids.append(_sample_solid(rng, _choice(rng, KINDS), used))
         used.add(solids[-1].color_word)
     solids = _place(rng, solids)
     # The light stands on the cameras' side (z < 0), 48 to 68 degrees high, so that what is seen is lit.
-    elevation, azimuth = np.radians(rng.uniform(48, 68)), np.radians(rng.uniform(-75, 75))
+    elevation, azimuth = np.radians(rng.uniform(48, 68)), np.radians(rng.uniform(-60, 60))
     light = (np.cos(elevation) * np.sin(azimuth), -np.sin(elevation), -np.cos(elevation) * np.cos(azimuth))
     ambient, diffuse = rng.uniform(0.42, 0.52), rng.uniform(0.55, 0.66)
     scene = Scene(
