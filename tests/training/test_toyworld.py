@@ -21,6 +21,7 @@ from flashworld_core.training.toyworld import (
     sample_scene,
 )
 from flashworld_core.training.toyworld.paths import REACH, is_clear, look_at
+from flashworld_core.training.toyworld.seeds import SPLITS, STREAMS, generator
 from flashworld_core.training.toyworld.solids import KINDS, intersect, surface
 from flashworld_core.training.toyworld.textures import KINDS as TEXTURES
 from flashworld_core.training.toyworld.textures import secondary_weight
@@ -203,6 +204,27 @@ def test_shadow_falls_away_from_the_light():
     # The shadow's tip is at 0.9 m (height / tan of the light's height) plus the radius.
     assert brightness(-0.8) < 0.85 * brightness(-1.8)
     assert brightness(0.95) > 0.97 * brightness(1.8)
+
+
+def test_solids_cast_shadows_on_solids():
+    scene = sample_scene(next(s for s in range(50) if sample_scene(s).sky is not None))
+    tall = make_solid("box", x=0.9, z=0.0, yaw=0.0, width=0.5, height=1.3, depth=0.8)
+    low = make_solid("box", x=0.0, z=0.0, yaw=0.0, width=0.8, height=0.5, depth=0.8)
+    scene = dataclasses.replace(scene, solids=(tall, low), light=(0.6, -0.8, 0.0), ground=PLAIN)
+    camera = one_camera((0, -2.5, -3.0), (0, -0.3, 0))
+    images, _ = render_scene(scene, camera)
+    torch.testing.assert_close(images, render_scene(scene, camera, cull=False)[0], rtol=0, atol=1e-5)
+    # The tall box's left side stands at x = 0.65; 0.8 m above the low box's top its shadow reaches 0.6 m: x = 0.05.
+    top = torch.tensor([[-0.2, -0.5, 0.0], [0.25, -0.5, 0.0]])
+    local = top @ camera.world_to_camera[0, :3, :3].T + camera.world_to_camera[0, :3, 3]
+    u, v, z = camera.intrinsics[0] @ local.T
+    lit, shadowed = images[0, :, (v / z).long(), (u / z).long()].mean(0)
+    assert shadowed < 0.85 * lit
+
+
+def test_streams_of_a_seed_are_independent():
+    draws = [generator(5, split, stream).random() for split in SPLITS for stream in STREAMS]
+    assert len(set(draws)) == len(SPLITS) * len(STREAMS)
 
 
 def test_same_seed_same_sample_and_streams_do_not_mix():
