@@ -1,0 +1,1 @@
+"""Camera paths: presets users know, keyframes between poses, and the files other programs keep them in."""
