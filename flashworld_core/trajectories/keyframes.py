@@ -1,0 +1,247 @@
+"""Camera paths through a few key poses: a smooth curve for the position, slerp for the rotation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..errors import FlashWorldError
+from .easing import ease
+from .poses import (
+    UP,
+    checked_rotations,
+    intrinsics_from_vertical_fov,
+    look_at,
+    matrix_to_quaternion,
+    pose,
+    quaternion_to_matrix,
+    rotation_angle,
+    slerp,
+)
+
+MAX_VIEWS = 100_000
+_TABLE = 256  # samples per segment when the length of the path is measured
+
+Timing = Literal["constant_speed", "even", "times"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Keyframe:
+    """One pose the camera passes through.
+
+    Attributes:
+        camera_to_world: [4, 4] rigid, OpenCV axes, world units.
+        intrinsics: [3, 3] pinhole matrix in pixels.
+        time: seconds since any origin, or None.
+    """
+
+    camera_to_world: Tensor
+    intrinsics: Tensor
+    time: float | None = None
+
+    @classmethod
+    def looking_at(
+        cls, position, target, *, vertical_fov_degrees: float, width: int, height: int, up=UP, time: float | None = None
+    ) -> Keyframe:
+        """A key pose by where it stands and what it looks at (see `poses.look_at`)."""
+        intrinsics = intrinsics_from_vertical_fov(vertical_fov_degrees, width, height)
+        return cls(look_at(position, target, up), intrinsics, time)
+
+
+def keyframes_from_cameras(cameras: Cameras, times: Sequence[float] | None = None) -> list[Keyframe]:
+    """Every view of a path as a key pose.
+
+    Raises:
+        FlashWorldError: not one time per view.
+    """
+    if times is not None and len(times) != len(cameras):
+        raise FlashWorldError(f"keyframes_from_cameras: {len(cameras)} views but {len(times)} times.")
+    return [
+        Keyframe(cameras.camera_to_world[i], cameras.intrinsics[i], None if times is None else float(times[i]))
+        for i in range(len(cameras))
+    ]
+
+
+def interpolate(
+    keyframes: Sequence[Keyframe],
+    *,
+    views: int,
+    width: int,
+    height: int,
+    spline: Literal["catmull_rom", "linear"] = "catmull_rom",
+    timing: Timing | None = None,
+    easing: str = "linear",
+) -> Cameras:
+    """A path of ``views`` cameras through key poses; it begins at the first and ends at the last of them.
+
+    Positions follow a centripetal Catmull-Rom curve (smooth, without loops or overshoot) or straight lines, rotations
+    the shortest slerp, intrinsics a straight line. Where two neighbouring keys stand at the same place the camera
+    stops, turns, and moves on.
+
+    Args:
+        keyframes: at least one; one gives a camera that stands still.
+        views: number of cameras.
+        width, height: image size in pixels the key intrinsics belong to.
+        spline: curve of the positions.
+        timing: how time is shared. "constant_speed": evenly along the length of the path; turning on the spot counts
+            as length too, one radian as much as the average move between two keys. "even": the same share for every
+            pair of keys. "times": by the keys' own times. Default: "times" if every key has one, else
+            "constant_speed".
+        easing: over the whole path, see `easing.ease`.
+
+    Returns:
+        `Cameras`, float32 on the CPU.
+
+    Raises:
+        FlashWorldError: no keys, bad matrices, missing or unsorted times, or an unknown choice.
+    """
+    if not 1 <= views <= MAX_VIEWS:
+        raise FlashWorldError(f"interpolate: views must be between 1 and {MAX_VIEWS}, got {views}.")
+    path = _Path(keyframes, spline)
+    if timing is None:
+        timing = "times" if all(key.time is not None for key in keyframes) else "constant_speed"
+    progress = ease(easing, torch.linspace(0.0, 1.0, views, dtype=torch.float64))
+    c2w, intrinsics = path.at(path.parameters(progress, timing))
+    return Cameras(c2w.float(), intrinsics.float(), width, height)
+
+
+def resample(
+    cameras: Cameras,
+    views: int,
+    *,
+    spline: Literal["catmull_rom", "linear"] = "catmull_rom",
+    timing: Timing = "constant_speed",
+    easing: str = "linear",
+) -> Cameras:
+    """The same path with another number of cameras (see `interpolate`)."""
+    return interpolate(
+        keyframes_from_cameras(cameras),
+        views=views,
+        width=cameras.width,
+        height=cameras.height,
+        spline=spline,
+        timing=timing,
+        easing=easing,
+    )
+
+
+class _Path:
+    """Key poses as a continuous curve over the parameter 0 .. keys - 1 (key i is at parameter i)."""
+
+    def __init__(self, keyframes: Sequence[Keyframe], spline: str):
+        if not keyframes:
+            raise FlashWorldError("interpolate: at least one keyframe is needed.")
+        if spline not in ("catmull_rom", "linear"):
+            raise FlashWorldError(f"interpolate: unknown spline {spline!r}; choose catmull_rom or linear.")
+        for i, key in enumerate(keyframes):
+            if key.camera_to_world.shape != (4, 4) or key.intrinsics.shape != (3, 3):
+                raise FlashWorldError(f"interpolate: keyframe {i} needs a [4, 4] pose and [3, 3] intrinsics.")
+        c2w = torch.stack([key.camera_to_world.double().cpu() for key in keyframes])
+        self.intrinsics = torch.stack([key.intrinsics.double().cpu() for key in keyframes])
+        if not (torch.isfinite(c2w).all() and torch.isfinite(self.intrinsics).all()):
+            raise FlashWorldError("interpolate: keyframes must hold finite numbers.")
+        self.times = [key.time for key in keyframes]
+        self.positions = c2w[:, :3, 3]
+        self.quaternions = matrix_to_quaternion(
+            checked_rotations(c2w[:, :3, :3], "interpolate: the rotation of keyframes")
+        )
+        self.tangent_out, self.tangent_in = _tangents(self.positions, spline)
+
+    @property
+    def segments(self) -> int:
+        return len(self.positions) - 1
+
+    def at(self, parameter: Tensor) -> tuple[Tensor, Tensor]:
+        """Poses [V, 4, 4] and intrinsics [V, 3, 3] at [V] parameters."""
+        if self.segments == 0:
+            still = pose(quaternion_to_matrix(self.quaternions), self.positions)
+            return still.expand(len(parameter), 4, 4), self.intrinsics.expand(len(parameter), 3, 3)
+        i = parameter.long().clamp(0, self.segments - 1)
+        t = parameter - i
+        quaternions = slerp(self.quaternions[i], self.quaternions[i + 1], t)
+        intrinsics = torch.lerp(self.intrinsics[i], self.intrinsics[i + 1], t[:, None, None])
+        return pose(quaternion_to_matrix(quaternions), self.position_at(i, t)), intrinsics
+
+    def position_at(self, i: Tensor, t: Tensor) -> Tensor:
+        """[V, 3] positions at fraction t [V] of segments i [V]: a cubic Hermite curve."""
+        t = t[:, None]
+        start, end = self.positions[i], self.positions[i + 1]
+        return (
+            start
+            + t * t * (3 - 2 * t) * (end - start)
+            + t * (1 - t) ** 2 * self.tangent_out[i]
+            - t * t * (1 - t) * self.tangent_in[i]
+        )
+
+    def parameters(self, progress: Tensor, timing: str) -> Tensor:
+        """[V] parameters at [V] progress in [0, 1]."""
+        if self.segments == 0:
+            return progress
+        if timing == "even":
+            return progress * self.segments
+        if timing == "times":
+            if any(time is None or not math.isfinite(time) for time in self.times):
+                raise FlashWorldError('interpolate: timing "times" needs a finite time in every keyframe.')
+            times = np.array(self.times, dtype=np.float64)
+            if not (np.diff(times) > 0).all():
+                raise FlashWorldError("interpolate: keyframe times must increase from each key to the next.")
+            wanted = times[0] + progress.numpy() * (times[-1] - times[0])
+            return torch.from_numpy(np.interp(wanted, times, np.arange(len(times), dtype=np.float64)))
+        if timing == "constant_speed":
+            return self._by_length(progress)
+        raise FlashWorldError(f"interpolate: unknown timing {timing!r}; choose constant_speed, even or times.")
+
+    def _by_length(self, progress: Tensor) -> Tensor:
+        """Parameters at which a traveller of constant speed arrives after ``progress`` of the whole length."""
+        table = torch.linspace(0, 1, _TABLE + 1, dtype=torch.float64).repeat(self.segments)
+        i = torch.arange(self.segments).repeat_interleave(_TABLE + 1)
+        positions = self.position_at(i, table).view(self.segments, _TABLE + 1, 3)
+        moved = positions.diff(dim=1).norm(dim=-1)  # [segments, _TABLE]
+        turned = rotation_angle(self.quaternions[:-1], self.quaternions[1:])[:, None] / _TABLE  # slerp is even
+        lengths = moved.sum(dim=1)
+        travelling = lengths > 0
+        length_per_radian = lengths[travelling].mean() if bool(travelling.any()) else 1.0
+        # The larger of the two, not their sum: the speed of a camera that moves and turns a little is its own speed.
+        steps = torch.maximum(moved, turned * length_per_radian).flatten()
+        if not bool(steps.sum() > 0):  # all keys are one pose
+            return progress * self.segments
+        length = torch.cat([steps.new_zeros(1), steps.cumsum(0)])
+        parameter = torch.linspace(0, self.segments, len(length), dtype=torch.float64)
+        return torch.from_numpy(np.interp((progress * length[-1]).numpy(), length.numpy(), parameter.numpy()))
+
+
+def _tangents(positions: Tensor, spline: str) -> tuple[Tensor, Tensor]:
+    """Hermite tangents at the start and at the end of each segment, per unit of the segment's own parameter.
+
+    Centripetal Catmull-Rom: knots are spaced by the square root of the distance between keys (Yuksel et al. 2011,
+    "Parameterization and applications of Catmull-Rom curves", alpha = 1/2). Beyond the ends, and where the camera
+    pauses on a repeated position, the neighbour is mirrored, so a pause does not bend the curve.
+
+    Returns:
+        two [K - 1, 3] tensors.
+    """
+    step = positions.diff(dim=0)  # [K - 1, 3]
+    if spline == "linear" or len(step) == 0:
+        return step, step
+    knot = step.norm(dim=-1).sqrt()  # [K - 1]
+    starts, ends = step.clone(), step.clone()
+    for i in range(len(step)):
+        if knot[i] == 0:
+            continue
+        velocity = step[i] / knot[i]
+        if i > 0 and knot[i - 1] > 0:
+            before = step[i - 1] / knot[i - 1]
+            across = (step[i - 1] + step[i]) / (knot[i - 1] + knot[i])
+            starts[i] = knot[i] * (before - across + velocity)
+        if i + 1 < len(step) and knot[i + 1] > 0:
+            after = step[i + 1] / knot[i + 1]
+            across = (step[i] + step[i + 1]) / (knot[i] + knot[i + 1])
+            ends[i] = knot[i] * (velocity - across + after)
+    return starts, ends
