@@ -259,7 +259,8 @@ class FlashWorldConfig:
         Raises:
             FlashWorldError: a size that is not a multiple of what the networks divide it by.
         """
-        height, width = height or self.height, width or self.width
+        height = self.height if height is None else height
+        width = self.width if width is None else width
         rows, columns = self.size_multiple
         if height < 1 or width < 1 or height % rows or width % columns:
             raise FlashWorldError(

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ...errors import FlashWorldError
 from .config import FlashWorldConfig
 
+_SINGLE_PRECISION = ("scale_shift_table", "time_embedder", "norm2")
+
 
 class FlashWorldTransformer(WanTransformer3DModel):
     """Wan's transformer over all latent pixels of all views, with FlashWorld's channels.
@@ -51,6 +53,12 @@ class FlashWorldTransformer(WanTransformer3DModel):
         layout = self.flashworld.output_layout
         return output[:, layout["velocity"]].float(), output[:, layout["features"]]
 
+    def cast(self, dtype: torch.dtype) -> FlashWorldTransformer:
+        """Store the parameters in ``dtype``, except the few `keeps_single_precision` names, in place."""
+        for name, parameter in self.named_parameters():
+            parameter.data = parameter.data.to(torch.float32 if keeps_single_precision(name) else dtype)
+        return self
+
     def _check(self, hidden_states: Tensor, timestep: Tensor, text: Tensor):
         config = self.flashworld
         if hidden_states.ndim != 5 or hidden_states.shape[1] != config.input_channels:
@@ -75,6 +83,15 @@ class FlashWorldTransformer(WanTransformer3DModel):
                 f"FlashWorldTransformer: expected timestep [{batch}] and text [{batch}, L, {width}], "
                 f"got {list(timestep.shape)} and {list(text.shape)}."
             )
+
+
+def keeps_single_precision(name: str) -> bool:
+    """Whether parameter ``name`` stays float32 in a half-precision transformer: modulation tables, time MLP, norm gains.
+
+    Modulation tables, time MLP and norm gains: 0.2 % of the weights, and what they are applied to is computed in single
+    precision anyway.
+    """
+    return any(part in name.split(".") for part in _SINGLE_PRECISION)
 
 
 def build_transformer(config: FlashWorldConfig) -> FlashWorldTransformer:
