@@ -1,0 +1,1 @@
+"""Gaussian splatting: one public function (`render.render`) over three backends that are twins."""

@@ -1,0 +1,75 @@
+"""Compiling numba kernels and running them over index ranges on a thread pool.
+
+The kernels are plain `nogil` functions over a range of work, spread by Python threads, rather than numba's own
+parallel loops: those compile several times slower, and on some platforms their thread pool aborts the process when
+two Python threads, or two packages, enter it at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import torch
+
+logger = logging.getLogger(__name__)
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+_pools_lock = threading.Lock()
+
+# No "nnan"/"ninf": masked-out lanes may hold any value. What is allowed keeps results identical from run to run.
+_FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
+
+
+def kernel(function: Callable) -> Callable:
+    """Compile ``function`` on first call, GIL released, cached on disk where a writable folder is found.
+
+    numba looks for one itself (``NUMBA_CACHE_DIR``, beside the source file, the user's cache folder).
+    """
+    options = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy", "boundscheck": False}
+    try:
+        return numba.njit(function, cache=True, **options)
+    except RuntimeError as error:
+        logger.warning("CPU renderer: no writable folder for numba's cache, compiling anew each time (%s).", error)
+        return numba.njit(function, **options)
+
+
+def _forget_pools():
+    _pools.clear()  # threads do not survive a fork
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pools)
+
+
+def run_ranges(function: Callable[[int, int], None], count: int, grain: int) -> None:
+    """Call ``function(start, stop)`` over consecutive ranges of at most ``grain`` that cover range(count).
+
+    Ranges go to as many threads as torch uses; their order and thread are arbitrary, so ``function`` must write to
+    places that depend on the range alone.
+    """
+    blocks = -(-count // grain)
+    threads = min(torch.get_num_threads(), blocks)
+    ticket = itertools.count()
+
+    def work():
+        while (block := next(ticket)) < blocks:
+            function(block * grain, min(count, (block + 1) * grain))
+
+    if threads <= 1:
+        return work()
+    with _pools_lock:
+        pool = _pools.get(threads)
+        if pool is None:
+            pool = _pools[threads] = ThreadPoolExecutor(threads - 1, thread_name_prefix="flashworld-render")
+    helpers = [pool.submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:
+        for helper in helpers:
+            helper.result()

@@ -1,0 +1,237 @@
+"""`render`: Gaussians and cameras to images, by whichever backend suits the machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..errors import FlashWorldError, check_stop
+from ..gaussians import Gaussians
+from .normals import normals_from_depth
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["rgb", "depth", "expected_depth", "alpha", "normal"]
+MODES: tuple[Mode, ...] = ("rgb", "depth", "expected_depth", "alpha", "normal")
+Backend = Literal["auto", "gsplat", "cpu", "torch"]
+
+_MODULES = {"gsplat": ".gsplat_cuda", "cpu": ".cpu", "torch": ".torch_reference"}
+_CHUNK_BYTES = 1 << 30  # working memory a chunk of views may take on the CPU
+_missing: dict[str, str] = {}  # backends that did not load, and why: looked up once, said once
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderOutput:
+    """Images of V views, float32, on the device of the Gaussians; None where a mode was not asked for.
+
+    Attributes:
+        rgb: [V, H, W, 3], background included, not clamped above 1.
+        depth: [V, H, W] accumulated sum of weight * z, camera z in world units; the background adds nothing.
+        expected_depth: [V, H, W] depth / alpha, 0 where alpha is 0.
+        alpha: [V, H, W] in [0, 1].
+        normals: [V, H, W, 3] in the camera frame (OpenCV axes), from the expected depth, unit length and facing the
+            camera, 0 where alpha is 0.
+    """
+
+    rgb: Tensor | None = None
+    depth: Tensor | None = None
+    expected_depth: Tensor | None = None
+    alpha: Tensor | None = None
+    normals: Tensor | None = None
+
+
+def render(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    *,
+    modes: Sequence[Mode] = ("rgb",),
+    background: str | Sequence[float] | Tensor = "white",
+    sh_degree: int | None = None,
+    near: float = 0.01,
+    far: float = 1000.0,
+    backend: Backend = "auto",
+    views_per_chunk: int | None = None,
+    progress: Callable[..., None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> RenderOutput:
+    """Render a scene from every camera. Differentiable in the five Gaussian tensors, on every backend.
+
+    Quaternions need not be unit; a zero one is the identity. No Gaussians, or none in sight, is the plain background.
+
+    Args:
+        gaussians: N Gaussians; any float dtype, computed in float32.
+        cameras: V cameras.
+        modes: what to return, any of "rgb", "depth", "expected_depth", "alpha", "normal".
+        background: "white", "black", one colour (r, g, b) or [3], or one colour per view [V, 3].
+        sh_degree: spherical-harmonic bands to use, 0 to what the Gaussians carry; None for all.
+        near, far: Gaussians whose camera z is outside are dropped; world units, 0 < near < far.
+        backend: "auto" takes gsplat for Gaussians on a CUDA device and the compiled CPU renderer otherwise; "gsplat",
+            "cpu" and "torch" ask for one. A backend that is not installed is replaced by the next one, with one
+            warning.
+        views_per_chunk: views rendered together; None plans it from memory. Images do not depend on it.
+        progress: called as progress(views done, views) once per view.
+        should_stop: asked before every chunk; with it, or with progress, a chunk is one view unless told otherwise.
+
+    Raises:
+        FlashWorldError: not finite or out of range values (the message names the field), or arguments that do not fit.
+        Cancelled: should_stop() answered True.
+    """
+    views, n = len(cameras), len(gaussians)
+    degree = _checked_degree(gaussians, sh_degree)
+    modes = _checked_modes(modes)
+    if not (0 < near < far and math.isfinite(near)):
+        raise FlashWorldError(f"render: near and far must satisfy 0 < near < far, got {near} and {far}.")
+    if views_per_chunk is not None and views_per_chunk < 1:
+        raise FlashWorldError(f"render: views_per_chunk must be at least 1, got {views_per_chunk}.")
+    _check_values(gaussians)
+    name, rasterize = _load_backend(backend, gaussians.device)
+
+    device = gaussians.device
+    tensors = [
+        t.float() for t in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh)
+    ]
+    cameras = cameras.to(device, torch.float32)
+    backgrounds = _background(background, views, device)
+    chunk = views_per_chunk or _plan_chunk(name, n, cameras, watched=progress is not None or should_stop is not None)
+
+    outputs = []
+    for begin in range(0, views, chunk):
+        check_stop(should_stop)
+        some = cameras[begin : begin + chunk]
+        images = rasterize(
+            *tensors,
+            some.world_to_camera,
+            some.intrinsics,
+            some.width,
+            some.height,
+            background=backgrounds[begin : begin + chunk],
+            near=near,
+            far=far,
+            sh_degree=degree,
+        )
+        outputs.append(_select(modes, *(image.to(device) for image in images), some.intrinsics))
+        if progress is not None:
+            for done in range(begin, begin + len(some)):
+                progress(done + 1, views)
+    if not outputs:
+        shape = (0, cameras.height, cameras.width)
+        empty = torch.zeros(shape, device=device)
+        return _select(modes, torch.zeros(*shape, 3, device=device), empty, empty, cameras.intrinsics)
+    fields = [[getattr(o, f.name) for o in outputs] for f in dataclasses.fields(RenderOutput)]
+    return RenderOutput(*(None if f[0] is None else f[0] if len(f) == 1 else torch.cat(f) for f in fields))
+
+
+def warm_up(device: torch.device | str = "cpu", wait: bool = False) -> None:
+    """Get the backend for ``device`` ready; the CPU renderer compiles on first use (seconds), then caches on disk.
+
+    Call it early: it works in a background thread unless ``wait``, and a render that comes before it is done waits.
+    """
+    name, _ = _load_backend("auto", torch.device(device))
+    if name == "cpu":
+        importlib.import_module(_MODULES[name], __package__).warm_up(wait)
+
+
+def _load_backend(wanted: str, device: torch.device):
+    """The name and `rasterize` of the wanted backend, or of the next one that loads."""
+    order = list(_MODULES)
+    if wanted == "auto":
+        # The CPU renderer would pull a CUDA scene over the bus and back: torch takes over on the device instead.
+        order = ["gsplat", "torch"] if device.type == "cuda" else ["cpu", "torch"]
+    elif wanted in order:
+        order = order[order.index(wanted) :]
+    else:
+        raise FlashWorldError(f"render: unknown backend {wanted!r}; choose one of {('auto', *_MODULES)}.")
+    for name, following in zip(order, [*order[1:], None], strict=True):
+        if name not in _missing:
+            try:
+                return name, importlib.import_module(_MODULES[name], __package__).rasterize
+            except ImportError as error:
+                _missing[name] = str(error)
+                logger.warning("Rendering backend %r is not available (%s); using %r.", name, error, following)
+    raise FlashWorldError(f"render: no backend could be loaded: {_missing}.")
+
+
+def _plan_chunk(name: str, n: int, cameras: Cameras, watched: bool) -> int:
+    views = max(len(cameras), 1)
+    if name == "gsplat":
+        return views  # one batch: fewest launches
+    if watched or name == "torch":
+        return 1
+    per_view = importlib.import_module(_MODULES["cpu"], __package__).bytes_per_view(n, cameras.width, cameras.height)
+    return min(views, max(1, _CHUNK_BYTES // per_view))
+
+
+def _select(modes, rgb, depth, alpha, intrinsics) -> RenderOutput:
+    expected = None
+    if "expected_depth" in modes or "normal" in modes:
+        # The inner where keeps 0 / 0 out of the gradient.
+        expected = torch.where(alpha > 0, depth / torch.where(alpha > 0, alpha, 1.0), 0.0)
+    return RenderOutput(
+        rgb=rgb if "rgb" in modes else None,
+        depth=depth if "depth" in modes else None,
+        expected_depth=expected if "expected_depth" in modes else None,
+        alpha=alpha if "alpha" in modes else None,
+        normals=normals_from_depth(expected, alpha, intrinsics) if "normal" in modes else None,
+    )
+
+
+def _checked_degree(gaussians: Gaussians, degree: int | None) -> int:
+    if degree is None:
+        return gaussians.sh_degree
+    if not 0 <= degree <= gaussians.sh_degree:
+        raise FlashWorldError(f"render: sh_degree must be 0..{gaussians.sh_degree} for this scene, got {degree}.")
+    return int(degree)
+
+
+def _checked_modes(modes: Sequence[str]) -> frozenset[str]:
+    chosen = {modes} if isinstance(modes, str) else set(modes)
+    if not chosen or not chosen <= set(MODES):
+        raise FlashWorldError(f"render: modes must be some of {MODES}, got {tuple(modes)}.")
+    return frozenset(chosen)
+
+
+def _check_values(gaussians: Gaussians) -> None:
+    for name in ("means", "quats", "scales", "opacities", "sh"):
+        values = getattr(gaussians, name).detach()
+        if not values.is_floating_point():
+            raise FlashWorldError(f"render: Gaussians.{name} must hold floating-point numbers, got {values.dtype}.")
+        # A finite sum means finite values, in one pass and without a mask; an overflowing sum gets the full look.
+        if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
+            raise FlashWorldError(
+                f"render: Gaussians.{name} holds NaN or infinite values; remove or repair them first."
+            )
+    if not len(gaussians):
+        return
+    if gaussians.scales.detach().amin() < 0:
+        raise FlashWorldError(
+            "render: Gaussians.scales must not be negative (linear standard deviations, not logarithms)."
+        )
+    low, high = gaussians.opacities.detach().aminmax()
+    if low < 0 or high > 1 + 1e-5:
+        raise FlashWorldError("render: Gaussians.opacities must be in [0, 1] (activated, not logits).")
+
+
+def _background(background, views: int, device: torch.device) -> Tensor:
+    """[V, 3] float32."""
+    named = {"white": 1.0, "black": 0.0}
+    if isinstance(background, str):
+        if background not in named:
+            raise FlashWorldError(f"render: background must be 'white', 'black' or a colour, got {background!r}.")
+        return torch.full((views, 3), named[background], device=device)
+    try:
+        colors = torch.as_tensor(background, dtype=torch.float32, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise FlashWorldError(f"render: background must be 'white', 'black' or numbers, got {background!r}.") from error
+    if tuple(colors.shape) not in ((3,), (views, 3)):
+        raise FlashWorldError(f"render: background must be [3] or [{views}, 3], got {list(colors.shape)}.")
+    if not torch.isfinite(colors).all():
+        raise FlashWorldError("render: background holds NaN or infinite values.")
+    return colors.expand(views, 3)
