@@ -86,7 +86,7 @@ class FlashWorldTransformer(WanTransformer3DModel):
 
 
 def keeps_single_precision(name: str) -> bool:
-    """Whether parameter ``name`` stays float32 in a half-precision transformer: modulation tables, time MLP, norm gains.
+    """Whether parameter ``name`` stays float32 in a half-precision transformer.
 
     Modulation tables, time MLP and norm gains: 0.2 % of the weights, and what they are applied to is computed in single
     precision anyway.
