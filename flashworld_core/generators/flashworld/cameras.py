@@ -94,7 +94,7 @@ def resample_cameras(cameras: Tensor, count: int) -> Tensor:
     left = torch.div(numerator, count - 1, rounding_mode="floor").clamp(max=n - 2)
     f = ((numerator - left * (count - 1)).double() / (count - 1)).to(cameras.dtype)[:, None]
     a, b = cameras[left], cameras[left + 1]
-    return torch.cat((_slerp(a[:, :4], b[:, :4], f), a[:, 4:] + f * (b[:, 4:] - a[:, 4:])), -1)
+    return torch.cat((_slerp(a[:, :4], b[:, :4], f), torch.lerp(a[:, 4:], b[:, 4:], f)), -1)
 
 
 def _slerp(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class SceneNormalization:
     def apply(self, cameras: Tensor) -> Tensor:
         """[N, 11] camera vectors of the path's world -> [N, 11] in the normalised frame."""
         reference = self.reference_world_to_camera.to(cameras)
-        pose = reference @ camera_to_world_matrices(cameras)
+        pose = _compose(reference, camera_to_world_matrices(cameras))
         pose[..., :3, 3] = pose[..., :3, 3] / self.scale.to(cameras)
         return pack_cameras(pose, cameras[..., 7:])
 
@@ -143,7 +143,8 @@ class SceneNormalization:
         """[N, 11] camera vectors of the normalised frame -> [N, 11] in the path's world."""
         pose = camera_to_world_matrices(cameras)
         pose[..., :3, 3] = pose[..., :3, 3] * self.scale.to(cameras)
-        return pack_cameras(_rigid_inverse(self.reference_world_to_camera.to(cameras)) @ pose, cameras[..., 7:])
+        pose = _compose(_rigid_inverse(self.reference_world_to_camera.to(cameras)), pose)
+        return pack_cameras(pose, cameras[..., 7:])
 
 
 def normalize_cameras(cameras: Tensor) -> tuple[Tensor, SceneNormalization]:
@@ -160,7 +161,7 @@ def normalize_cameras(cameras: Tensor) -> tuple[Tensor, SceneNormalization]:
     """
     _check_vectors("normalize_cameras", cameras)
     reference = _rigid_inverse(camera_to_world_matrices(cameras[0]))
-    relative = cameras[:, 4:7] @ reference[:3, :3].T + reference[:3, 3]
+    relative = _compose(reference, camera_to_world_matrices(cameras))[:, :3, 3]
     normalization = SceneNormalization(reference, torch.linalg.vector_norm(relative, dim=-1).amax())
     return normalization.apply(cameras), normalization
 
@@ -197,10 +198,9 @@ def camera_rays(cameras: Tensor, height: int, width: int, uv_offset: Tensor | No
         u = u.reshape(n, *extra, 1, width) + uv_offset[..., 0]
         v = v.reshape(n, *extra, height, 1) + uv_offset[..., 1]
         fx, fy, cx, cy = (item.reshape(n, *extra, 1, 1) for item in (fx, fy, cx, cy))
-    x, y = torch.broadcast_tensors((u - 1) * (cx / fx), (1 - v) * (cy / fy))
-    local = torch.stack((x, y, -torch.ones_like(x)), -1)
-    world = (local.flatten(1, -2) @ rotation.transpose(1, 2)).view(local.shape)
-    return cameras[:, 4:7], F.normalize(world, dim=-1)
+    x, y = (u - 1) * (cx / fx), (1 - v) * (cy / fy)
+    right, up, back = (rotation[:, :, i].reshape(len(cameras), *[1] * (x.ndim - 1), 3) for i in range(3))
+    return cameras[:, 4:7], F.normalize(x[..., None] * right + y[..., None] * up - back, dim=-1)
 
 
 def raymaps(cameras: Tensor, height: int, width: int) -> Tensor:
@@ -257,12 +257,17 @@ def _pixel_intrinsics(cameras: Tensor, width: int, height: int) -> Tensor:
     return k
 
 
+def _compose(a: Tensor, b: Tensor) -> Tensor:
+    """Matrix product of small matrices, in full precision whatever autocast is in force around it."""
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
+
+
 def _rigid_inverse(pose: Tensor) -> Tensor:
     """Inverse of [..., 4, 4] rigid transforms (any handedness) by transposing the rotation."""
     transposed = pose[..., :3, :3].transpose(-1, -2)
     inverse = torch.zeros_like(pose)
     inverse[..., :3, :3] = transposed
-    inverse[..., :3, 3] = -(transposed @ pose[..., :3, 3:])[..., 0]
+    inverse[..., :3, 3] = -_compose(transposed, pose[..., :3, 3:])[..., 0]
     inverse[..., 3, 3] = 1
     return inverse
 
