@@ -33,16 +33,15 @@ _E1, _E2, _E3, _E4, _E5, _E6, _E7 = (
 )
 
 # Offsets into a tile's buffer.
-_U16, _U1 = u64(16), u64(1)
+_U16 = u64(16)
 _COLUMN = u64(0)  # 0, 1, .. 15
 _T = u64(16)  # transmittance; negative once the pixel has stopped
 _RED, _GREEN, _BLUE, _DEPTH = u64(16 + 256), u64(16 + 512), u64(16 + 768), u64(16 + 1024)
 _FORWARD_SIZE = 16 + 1280
 # Backward: incoming gradients take the places of the four sums, then:
 _ALPHA_GRADIENT, _REST = u64(16 + 1280), u64(16 + 1536)
-_S0, _S1, _S2 = u64(16 + 1792), u64(16 + 1808), u64(16 + 1824)  # per column: sum of s, s dy, s dy^2, s = dL/dq
-_W0, _W1, _W2, _W3 = u64(16 + 1840), u64(16 + 1856), u64(16 + 1872), u64(16 + 1888)  # sum of weight * gradient
-_BACKWARD_SIZE = 16 + 1904
+_X, _Y = u64(16 + 1792), u64(16 + 2048)  # column and row of each pixel
+_BACKWARD_SIZE = 16 + 2304
 
 
 @kernel
@@ -228,8 +227,9 @@ def composite_backward(
     width, height = size[0], size[1]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     buf = np.empty(_BACKWARD_SIZE, np.float32)
-    for i in range(16):
-        buf[i] = i
+    for i in range(256):
+        buf[_X + u64(i)] = i % 16
+        buf[_Y + u64(i)] = i // 16
     local = np.empty((_GATHER, RECORD), np.float32)
     row_of = np.empty(_GATHER, np.int64)
     row_live = np.empty(TILE, np.bool_)
@@ -241,7 +241,7 @@ def composite_backward(
         left, top = f32(x0) + _HALF, f32(y0) + _HALF
         for i in range(16, 272):
             buf[i] = -_ONE  # pixels outside the image count as stopped
-        for i in range(272, _BACKWARD_SIZE):
+        for i in range(272, 16 + 1792):
             buf[i] = _ZERO
         for row in range(TILE):
             row_live[row] = row < tile_rows
@@ -280,59 +280,37 @@ def composite_backward(
                 quarter_b = b * _QUARTER
                 first = max(int(math.ceil(my - ey)), 0)
                 last = min(int(math.floor(my + ey)) + 1, TILE)
-                for i16 in range(_U16):
-                    buf[_S0 + i16] = _ZERO
-                    buf[_S1 + i16] = _ZERO
-                    buf[_S2 + i16] = _ZERO
-                    buf[_W0 + i16] = _ZERO
-                    buf[_W1 + i16] = _ZERO
-                    buf[_W2 + i16] = _ZERO
-                    buf[_W3 + i16] = _ZERO
-                for row in range(first, last):
-                    if not row_live[row]:
-                        continue
-                    dy = f32(row) - my
-                    b_dy, c_dy = quarter_b * dy, half_c * dy * dy
-                    o = u64(row) * _U16
-                    for i16 in range(_U16):
-                        dx = buf[_COLUMN + i16] - mx
-                        t = (half_a * dx + b_dy) * dx + c_dy
-                        raw = opacity * _exp(max(t, _T_LOW))
-                        al = min(raw, _ALPHA_MAX)
-                        al = al if (al >= _ALPHA_MIN) & (t <= _ZERO) else _ZERO
-                        now = buf[_T + o + i16]
-                        after = now * (_ONE - al)
-                        go = after > _T_MIN
-                        weight = al * now if go else _ZERO
-                        buf[_T + o + i16] = after if go else -abs(now)
-                        gr, gg, gb = buf[_RED + o + i16], buf[_GREEN + o + i16], buf[_BLUE + o + i16]
-                        gd, ga = buf[_DEPTH + o + i16], buf[_ALPHA_GRADIENT + o + i16]
-                        value = red * gr + green * gg + blue * gb + z * gd + ga
-                        rest = buf[_REST + o + i16] - weight * value
-                        buf[_REST + o + i16] = rest
-                        s = rest * al / (_ONE - al) - weight * value
-                        s = s if go & (raw <= _ALPHA_MAX) else _ZERO
-                        buf[_S0 + i16] += s
-                        buf[_S1 + i16] += s * dy
-                        buf[_S2 + i16] += s * dy * dy
-                        buf[_W0 + i16] += weight * gr
-                        buf[_W1 + i16] += weight * gg
-                        buf[_W2 + i16] += weight * gb
-                        buf[_W3 + i16] += weight * gd
                 s0, s0x, s0xx, s1, s1x, s2 = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
                 w0, w1, w2, w3 = _ZERO, _ZERO, _ZERO, _ZERO
-                for i16 in range(_U16):
-                    dx = buf[_COLUMN + i16] - mx
-                    s0 += buf[_S0 + i16]
-                    s0x += buf[_S0 + i16] * dx
-                    s0xx += buf[_S0 + i16] * dx * dx
-                    s1 += buf[_S1 + i16]
-                    s1x += buf[_S1 + i16] * dx
-                    s2 += buf[_S2 + i16]
-                    w0 += buf[_W0 + i16]
-                    w1 += buf[_W1 + i16]
-                    w2 += buf[_W2 + i16]
-                    w3 += buf[_W3 + i16]
+                # One flat loop over whole rows: the ten sums stay in vector registers until its end.
+                for p in range(u64(first) * _U16, u64(max(last, first)) * _U16):
+                    dx, dy = buf[_X + p] - mx, buf[_Y + p] - my
+                    t = (half_a * dx + quarter_b * dy) * dx + half_c * dy * dy
+                    raw = opacity * _exp(max(t, _T_LOW))
+                    al = min(raw, _ALPHA_MAX)
+                    al = al if (al >= _ALPHA_MIN) & (t <= _ZERO) else _ZERO
+                    now = buf[_T + p]
+                    after = now * (_ONE - al)
+                    go = after > _T_MIN
+                    weight = al * now if go else _ZERO
+                    buf[_T + p] = after if go else -abs(now)
+                    gr, gg, gb, gd = buf[_RED + p], buf[_GREEN + p], buf[_BLUE + p], buf[_DEPTH + p]
+                    value = red * gr + green * gg + blue * gb + z * gd + buf[_ALPHA_GRADIENT + p]
+                    rest = buf[_REST + p] - weight * value
+                    buf[_REST + p] = rest
+                    s = rest * al / (_ONE - al) - weight * value
+                    s = s if go & (raw <= _ALPHA_MAX) else _ZERO
+                    sx, sy = s * dx, s * dy
+                    s0 += s
+                    s0x += sx
+                    s0xx += sx * dx
+                    s1 += sy
+                    s1x += sy * dx
+                    s2 += sy * dy
+                    w0 += weight * gr
+                    w1 += weight * gg
+                    w2 += weight * gb
+                    w3 += weight * gd
                 out = rows[row_of[i]]
                 out[0], out[1] = -(a * s0x + b * s1), -(b * s0x + c * s1)
                 out[2], out[3], out[4] = _HALF * s0xx, s1x, _HALF * s2
