@@ -1,0 +1,581 @@
+"""One test per numbered line of CONVENTIONS.md, of the same number. Values by hand wherever a line states them."""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flashworld_core import Cameras, Gaussians
+from flashworld_core.formats.ply import read_ply, write_ply
+from flashworld_core.generators.flashworld import cameras as vectors
+from flashworld_core.generators.flashworld.condition import prepare_image
+from flashworld_core.generators.flashworld.world import normalize_path
+from flashworld_core.rendering.render import render
+from flashworld_core.scene import transform, transform_cameras
+from flashworld_core.sh import dc_to_rgb, evaluate_sh, rgb_to_dc, sh_basis
+from flashworld_core.trajectories.files import FlashWorldRequest, read_cameras, write_cameras
+from flashworld_core.trajectories.load3d import from_load3d, to_load3d
+from flashworld_core.trajectories.poses import (
+    flip_y_and_z,
+    intrinsics_from_vertical_fov,
+    look_at,
+    matrix_to_quaternion,
+    quaternion_to_matrix,
+    vertical_fov_degrees,
+)
+from flashworld_core.trajectories.presets import make_trajectory
+
+H = math.sqrt(0.5)
+F = torch.diag(torch.tensor([1.0, -1, -1, 1]))
+RED, GREEN, BLUE = (1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0)
+
+
+def camera(c2w=None, width=41, height=31, focal=40.0):
+    """One camera at the origin, looking along +z, with a pixel centre in the middle of the image."""
+    k = torch.tensor([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]])
+    return Cameras(torch.eye(4)[None] if c2w is None else torch.as_tensor(c2w).float()[None], k, width, height)
+
+
+def right_of_origin():
+    """[4, 4] c2w: 1 unit to the right of the origin, level, looking at it."""
+    return torch.tensor([[0.0, 0, -1, 1], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+
+
+def some_cameras(views=4, width=64, height=48):
+    generator = torch.Generator().manual_seed(3)
+    position, target = torch.randn(2, views, 3, generator=generator)
+    c2w = look_at(2 * position, target).float()
+    k = torch.tensor([[50.0, 0, 30], [0, 55, 25], [0, 0, 1]]).repeat(views, 1, 1)
+    return Cameras(c2w, k, width, height)
+
+
+def splats(positions, colours, size=0.02, opacity=1.0, quats=None):
+    n = len(positions)
+    return Gaussians(
+        torch.tensor(positions).float(),
+        torch.tensor([[1.0, 0, 0, 0]]).repeat(n, 1) if quats is None else torch.tensor(quats).float(),
+        torch.tensor(size).float().expand(n, 3),
+        torch.full((n,), opacity),
+        rgb_to_dc(torch.tensor(colours).float())[:, None],
+    )
+
+
+def random_scene(n=60, degree=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Gaussians(
+        torch.randn(n, 3, generator=generator) * 0.7 + torch.tensor([0.0, 0, 3]),
+        torch.nn.functional.normalize(torch.randn(n, 4, generator=generator), dim=1),
+        0.05 + 0.2 * torch.rand(n, 3, generator=generator),
+        0.2 + 0.7 * torch.rand(n, generator=generator),
+        0.3 * torch.randn(n, (degree + 1) ** 2, 3, generator=generator),
+    )
+
+
+def draw(scene, cameras, **options):
+    return render(scene, cameras, backend="torch", **options)
+
+
+def brightest(image):
+    """(row, column) of the largest value of an [H, W] image."""
+    return divmod(int(image.argmax()), image.shape[1])
+
+
+def project(cameras, points):
+    """[V, N, 2] pixel coordinates, by the formula of line 3."""
+    local = torch.einsum("vij,nj->vni", cameras.world_to_camera, torch.nn.functional.pad(points, (0, 1), value=1.0))
+    uv = torch.einsum("vij,vnj->vni", cameras.intrinsics, local[..., :3])
+    return uv[..., :2] / uv[..., 2:]
+
+
+def covariance(gaussians):
+    axes = quaternion_to_matrix(gaussians.quats) * gaussians.scales[:, None]
+    return axes @ axes.transpose(1, 2)
+
+
+def close(a, b, tolerance=1e-5):
+    torch.testing.assert_close(torch.as_tensor(a).float(), torch.as_tensor(b).float(), rtol=0, atol=tolerance)
+
+
+# --- world and cameras ----------------------------------------------------------------------------------------------
+
+
+def test_line_1_world():
+    scene = splats([(0.5, 0, 2), (0, 0.5, 2), (0, 0, -2)], [RED, GREEN, BLUE])
+    rgb = draw(scene, camera(), background="black").rgb[0]
+    row, column = brightest(rgb[..., 0])
+    assert row == 15 and column == 30  # x is right
+    row, column = brightest(rgb[..., 1])
+    assert row == 25 and column == 20  # y is down
+    assert float(rgb[..., 2].max()) == 0  # z is forward: what is behind is not seen
+    assert torch.equal(torch.linalg.cross(torch.eye(3)[0], torch.eye(3)[1]), torch.eye(3)[2])
+
+
+def test_line_2_poses():
+    c2w = right_of_origin()
+    cameras = camera(c2w)
+    right, down, forward, position = c2w[:3].T
+    close(position, (1, 0, 0))
+    for axis, pixel in (
+        (forward, (20.5, 15.5)),
+        (forward + 0.1 * right, (24.5, 15.5)),
+        (forward + 0.1 * down, (20.5, 19.5)),
+    ):
+        close(project(cameras, (position + axis)[None])[0, 0], pixel, 1e-4)
+    cameras = some_cameras()
+    close(cameras.world_to_camera @ cameras.camera_to_world, torch.eye(4).expand(4, 4, 4))
+
+
+def test_line_3_intrinsics():
+    cameras = dataclasses.replace(camera(), intrinsics=torch.tensor([[[40.0, 0, 3], [0, 50, 5], [0, 0, 1]]]))
+    pixel = torch.tensor([30.5, 20.5])  # the centre of column 30, row 20
+    point = torch.stack([(pixel[0] - 3) / 40 * 2, (pixel[1] - 5) / 50 * 2, torch.tensor(2.0)])
+    close(project(cameras, point[None])[0, 0], pixel)
+    alpha = draw(splats([point.tolist()], [RED]), cameras, modes=("alpha",)).alpha[0]
+    assert brightest(alpha) == (20, 30)
+    for a, b in (((20, 29), (20, 31)), ((19, 30), (21, 30))):  # exactly in its middle: the neighbours are alike
+        assert float(alpha[a]) == pytest.approx(float(alpha[b]), abs=1e-4) and float(alpha[a]) > 0.01
+
+
+def test_line_4_another_image_size():
+    cameras = some_cameras()
+    points = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    larger = cameras.resized(192, 96)
+    close(project(larger, points), project(cameras, points) * torch.tensor([3.0, 2.0]), 1e-2)
+    assert torch.equal(larger.camera_to_world, cameras.camera_to_world)
+    close(larger.resized(64, 48).intrinsics, cameras.intrinsics)
+
+
+def test_line_5_field_of_view():
+    cameras = make_trajectory("static", views=1, width=200, height=100, vertical_fov_degrees=90)
+    top = torch.tensor([[0.0, -1, 1]])  # 45 degrees up
+    close(project(cameras, top)[0, 0], (100, 0))
+    assert cameras.intrinsics[0, 0, 0] == cameras.intrinsics[0, 1, 1] == 50
+    for degrees in (20.0, 60.0, 120.0):
+        assert float(vertical_fov_degrees(intrinsics_from_vertical_fov(degrees, 30, 70), 70)) == pytest.approx(degrees)
+
+
+def test_line_6_quaternions():
+    quarter_about_x = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    for q in ((H, H, 0, 0), (-H, -H, 0, 0), (5, 5, 0, 0)):
+        close(quaternion_to_matrix(torch.tensor(q).float()), quarter_about_x)
+    close(matrix_to_quaternion(quarter_about_x), (H, H, 0, 0))
+    q = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    back = matrix_to_quaternion(quaternion_to_matrix(q))
+    close(back.norm(dim=1), torch.ones(50))
+    close(back, q / q.norm(dim=1, keepdim=True) * torch.where(q[:, :1] < 0, -1, 1))
+
+
+def test_line_7_moves():
+    def last(name):
+        return make_trajectory(name, views=2, width=64, height=48).camera_to_world[1]
+
+    for name in ("orbit", "truck"):
+        assert last(name)[0, 3] > 0.1
+    for name in ("pedestal", "crane"):
+        assert last(name)[1, 3] < -0.1
+    assert last("dolly_in")[2, 3] > 0.1
+    assert last("pan")[0, 2] > 0.1 and last("tilt")[1, 2] < -0.1  # the line of sight goes right, goes up
+    assert last("roll")[1, 0] > 0.1  # the camera's right side goes down
+    close(last("pan:90") @ last("pan:-90"), torch.eye(4))
+    close(last("truck:2")[:3, 3], (2, 0, 0))
+
+
+# --- scenes ---------------------------------------------------------------------------------------------------------
+
+
+def test_line_8_quats():
+    """Long along its own x, turned a quarter about z: long along the world's y. Seen as a vertical stroke."""
+    scene = splats([(0, 0, 2)], [RED], size=[[0.3, 0.01, 0.01]], quats=[(H, 0, 0, H)])
+    close(covariance(scene)[0], torch.diag(torch.tensor([0.01, 0.3, 0.01]) ** 2))
+    alpha = draw(scene, camera(), modes=("alpha",)).alpha[0] > 0.3
+    assert int(alpha.any(dim=1).sum()) > 3 * int(alpha.any(dim=0).sum())
+
+
+def test_line_9_activated_values():
+    scene = splats([(0, 0, 2)], [RED], size=0.1, opacity=0.6)
+    alpha = draw(scene, camera(), modes=("alpha",)).alpha[0]
+    close(alpha[15, 20], 0.6)
+    variance = (40 * 0.1 / 2) ** 2 + 0.3  # pixels^2, with the renderer's low-pass
+    close(alpha[15, 23], 0.6 * math.exp(-(3**2) / (2 * variance)))
+
+
+def test_line_10_spherical_harmonics():
+    basis = sh_basis(torch.eye(3), 1)
+    close(basis, [[0.28209, 0, 0, -0.48860], [0.28209, -0.48860, 0, 0], [0.28209, 0, 0.48860, 0]])
+    sh = torch.zeros(9, 3)
+    sh[0], sh[3, 1] = rgb_to_dc(torch.tensor([0.7, 0.5, 0.1])), -1.0
+    close(evaluate_sh(sh, torch.tensor([1.0, 0, 0])), (0.7, 0.5 + 0.48860, 0.1))
+    close(evaluate_sh(sh, torch.tensor([-1.0, 0, 0])), (0.7, 0.5 - 0.48860, 0.1))
+    # Orthonormal in this order: coefficients survive sampling and projecting back.
+    n = 20_000
+    z = 1 - (2 * torch.arange(n, dtype=torch.float64) + 1) / n
+    turn = math.pi * (3 - math.sqrt(5)) * torch.arange(n, dtype=torch.float64)
+    ring = (1 - z * z).sqrt()
+    basis = sh_basis(torch.stack([ring * turn.cos(), ring * turn.sin(), z], dim=1), 3)
+    close(4 * math.pi * basis.T @ basis / n, torch.eye(16), 1e-3)
+
+
+def test_line_11_direction():
+    """A Gaussian to the right of the camera is seen along +x, whatever way the camera is turned."""
+    scene = splats([(3, 0, 0)], [(0.5, 0.5, 0.5)])
+    sh = torch.cat([scene.sh, torch.zeros(1, 3, 3)], dim=1)
+    sh[0, 3] = torch.tensor([-0.5, 0, 0])  # coefficient of -x
+    scene = dataclasses.replace(scene, sh=sh)
+    c2w = look_at((1.0, 0, 0), (3.0, 0, 0))
+    close(
+        draw(scene, camera(c2w), background="black").rgb[0, 15, 20],
+        0.999 * torch.tensor([0.5 + 0.2443, 0.5, 0.5]),
+        1e-3,
+    )
+    scene, cameras = random_scene(), some_cameras()
+    rotation = quaternion_to_matrix(torch.tensor([0.3, -0.5, 0.2, 0.7], dtype=torch.float64))
+    moved = {"rotation": rotation, "scale": 1.7, "translation": (1.0, 2, -3)}
+    before = draw(scene, cameras, background="black").rgb
+    after = draw(transform(scene, **moved), transform_cameras(cameras, **moved), background="black", near=0.017).rgb
+    assert float(before.max()) > 0.1 and float((before - after).abs().mean()) < 1e-4
+
+
+# --- images ---------------------------------------------------------------------------------------------------------
+
+
+def test_line_12_images():
+    colour = (0.9, 0.6, 0.2)
+    rgb = draw(splats([(-0.5, -0.3, 2)], [colour], size=0.05), camera(), background="black").rgb
+    assert rgb.shape == (1, 31, 41, 3) and rgb.dtype == torch.float32
+    assert brightest(rgb[0].sum(-1)) == (9, 10)  # up and to the left: small row, small column
+    close(rgb[0, 9, 10], 0.999 * torch.tensor(colour), 0.02)  # the colour itself: no gamma
+    close(dc_to_rgb(rgb_to_dc(torch.tensor(colour))), colour)
+    close(draw(splats([(0, 0, 2)], [(3.0, 0, 0)], size=9.0), camera()).rgb[0, 15, 20, 0], 3 * 0.999 + 0.001, 1e-3)
+
+
+def test_line_13_alpha():
+    scene = splats([(0, 0, 2), (0, 0, 3)], [RED, BLUE], size=0.2, opacity=0.5)
+    out = draw(scene, camera(), modes=("rgb", "alpha"), background=GREEN)
+    close(out.alpha[0, 15, 20], 0.75)
+    close(out.rgb[0, 15, 20], (0.5, 0.25, 0.25))
+    assert float(out.alpha[0, 0, 0]) == 0 and out.rgb[0, 0, 0].tolist() == [0, 1, 0]
+
+
+def test_line_14_depth():
+    scene = splats([(0, 0, 2), (0.75, 0, 2)], [RED, RED], size=0.1, opacity=0.5)
+    out = draw(scene, camera(), modes=("depth", "expected_depth", "alpha"), background="white")
+    close(out.depth[0, 15, 20], 0.5 * 2)
+    close(out.expected_depth[0, 15, 20], 2)
+    close(out.expected_depth[0, 15, 35], 2)  # off the axis the ray is longer than 2
+    assert float(out.depth[0, 0, 0]) == float(out.expected_depth[0, 0, 0]) == float(out.alpha[0, 0, 0]) == 0
+
+
+def test_line_15_normals():
+    wall = splats([(x / 10, y / 10, 2) for x in range(-9, 10) for y in range(-7, 8)], [RED] * 285, size=0.05)
+    normals = draw(wall, camera(), modes=("normal",)).normals[0]
+    close(normals[15, 20], (0, 0, -1), 1e-3)
+    # A camera turned to the right sees the wall recede to its left: the normal leans to its right, +x.
+    turned = make_trajectory("pan:30", views=2, width=41, height=31)[1]
+    turned = dataclasses.replace(turned, intrinsics=camera().intrinsics)
+    seen = draw(wall, turned, modes=("normal",)).normals[0]
+    expected = turned.world_to_camera[0, :3, :3] @ torch.tensor([0.0, 0, -1])
+    assert float(expected[0]) == pytest.approx(0.5)
+    close(seen[15, 10], expected, 0.05)
+    assert torch.equal(draw(wall[:1], camera(), modes=("normal",)).normals[0, -1, -1], torch.zeros(3))
+
+
+def test_line_16_network_pictures():
+    picture = np.zeros((2, 2, 3), np.uint8)
+    picture[0, 1], picture[1, 0] = (255, 0, 0), 255
+    pixels, _ = prepare_image(picture, 2, 2)
+    assert pixels.shape == (3, 2, 2)
+    close(pixels[:, 0, 0], (-1, -1, -1))
+    close(pixels[:, 0, 1], (1, -1, -1))  # row 0 is the top row, channel 0 is red
+    close(pixels[:, 1, 0], (1, 1, 1))
+    rgb = torch.rand(5, 7, 3, generator=torch.Generator().manual_seed(0))
+    pixels, _ = prepare_image(rgb, 7, 5)
+    close((pixels.permute(1, 2, 0) + 1) / 2, rgb, 0.5 / 255 + 1e-6)
+
+
+# --- FlashWorld -----------------------------------------------------------------------------------------------------
+
+
+def test_line_17_opengl_axes():
+    """The camera to the right of the origin, in both dialects by hand."""
+    opengl = torch.tensor([[0.0, 0, 1, 1], [0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]])  # right -z, up y, back x
+    close(flip_y_and_z(opengl), right_of_origin())
+    close(F @ opengl @ F, right_of_origin())
+    c2w = some_cameras().camera_to_world
+    assert torch.equal(flip_y_and_z(flip_y_and_z(c2w)), c2w)
+    # One unit up is +y there and -y here; what lies ahead is -z there and +z here.
+    raised = torch.eye(4)
+    raised[1, 3] = 1
+    close(flip_y_and_z(raised)[:3, 3], (0, -1, 0))
+
+
+def test_line_18_request(tmp_path):
+    path = tmp_path / "request.json"
+    entry = {"quaternion": [H, 0, H, 0], "position": [1, 0, 0], "fx": 60, "fy": 50, "cx": 33, "cy": 21}
+    path.write_text(json.dumps({"cameras": [entry], "resolution": [24, 48, 64], "image_index": 0}))
+    request = FlashWorldRequest.read(path)
+    close(request.cameras.camera_to_world[0], right_of_origin())
+    close(request.cameras.intrinsics[0], [[60, 0, 33], [0, 50, 21], [0, 0, 1]])
+    assert (request.views, request.height, request.width, request.image_index) == (24, 48, 64, 0)
+    again = request.to_dict()
+    assert again["cameras"][0]["quaternion"] == pytest.approx(entry["quaternion"])
+    assert again["resolution"] == [24, 48, 64]
+    cameras = some_cameras()
+    write_cameras(path, cameras)
+    close(read_cameras(path).camera_to_world, cameras.camera_to_world)
+
+
+def test_line_19_request_intrinsics(tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (150, 90)).save(tmp_path / "photo.png")
+    entry = {"quaternion": [1, 0, 0, 0], "position": [0, 0, 0], "fx": 90, "fy": 90, "cx": 75, "cy": 45}
+    data = {"cameras": [entry], "resolution": [24, 48, 64], "image_prompt": "photo.png"}
+    request = FlashWorldRequest.from_dict(data, folder=tmp_path)
+    assert (request.cameras.width, request.cameras.height) == (150, 90)
+    assert request.cameras.intrinsics[0, 0, 0] == 90
+    _, crop = prepare_image(request.image_prompt, request.width, request.height)
+    fitted = crop.adjust_intrinsics(request.cameras)
+    # 150x90 is wider than 64x48: full height is kept, the scale is 48/90, the centre stays the centre.
+    close(fitted.intrinsics[0], [[48, 0, 32], [0, 48, 24], [0, 0, 1]])
+    del data["image_prompt"]
+    assert FlashWorldRequest.from_dict(data).cameras.width == 64
+
+
+def test_line_20_camera_vector():
+    cameras = dataclasses.replace(
+        camera(right_of_origin(), width=64, height=48), intrinsics=some_cameras().intrinsics[:1]
+    )
+    vector = vectors.cameras_to_vectors(cameras)
+    close(vector[0], (H, 0, H, 0, 1, 0, 0, 50 / 64, 55 / 48, 30 / 64, 25 / 48))
+    back = vectors.vectors_to_cameras(vectors.cameras_to_vectors(some_cameras()), 64, 48)
+    close(back.camera_to_world, some_cameras().camera_to_world)
+    close(back.intrinsics, some_cameras().intrinsics)
+
+
+def test_line_21_normalised_frame():
+    cameras = some_cameras(5)
+    normalized, _, frame = normalize_path(cameras)
+    close(normalized[0, :7], (1, 0, 0, 0, 0, 0, 0))  # view 0 is the origin
+    largest = (cameras.positions - cameras.positions[0]).norm(dim=1).max()
+    close(normalized[:, 4:7].norm(dim=1).max(), largest / (largest + 0.01))
+    assert frame.scale == pytest.approx(float(largest) + 0.01)
+    # The way back: cameras and Gaussians of the normalised frame end where they were seen from.
+    raw, normalization = vectors.normalize_cameras(vectors.cameras_to_vectors(cameras.to(dtype=torch.float64)))
+    back = vectors.vectors_to_cameras(normalization.invert(raw), 64, 48)
+    close(back.camera_to_world, cameras.camera_to_world)
+    centres = frame.apply(splats(normalized[:, 4:7].tolist(), [RED] * 5)).means
+    close(centres, cameras.positions)
+
+
+def test_line_22_generated_gaussians():
+    """View 0 at the identity, the other one 0.99 away: the factor is 1 and only the axes change."""
+    path = make_trajectory("dolly_in:0.99", views=2, width=64, height=48)
+    _, _, frame = normalize_path(path)
+    scene = random_scene()
+    ours = frame.apply(scene)
+    close(ours.means, scene.means * torch.tensor([1.0, -1, -1]))
+    w, x, y, z = scene.quats.unbind(1)
+    expected = torch.stack([-x, w, -z, y], dim=1)
+    close(ours.quats * (ours.quats * expected).sum(1, keepdim=True).sign(), expected)
+    signs = torch.tensor([1.0, -1, -1, 1, -1, 1, 1, -1, 1, -1, 1, -1, -1, 1, -1, 1])
+    close(ours.sh, scene.sh * signs[:, None])
+    close(ours.scales, scene.scales)
+    close(ours.opacities, scene.opacities)
+    flip = torch.diag(torch.tensor([1.0, -1, -1]))
+    close(covariance(ours), flip @ covariance(scene) @ flip)
+    again = frame.apply(ours)  # half a turn twice
+    close(again.means, scene.means)
+    close(again.sh, scene.sh)
+
+
+# --- camera files ---------------------------------------------------------------------------------------------------
+
+
+def test_line_23_nerfstudio_poses(tmp_path):
+    path = tmp_path / "transforms.json"
+    # To the right of the origin at height 2, in a world whose z is up: right is +y, up is +z, back is +x.
+    matrix = [[0, 0, 1, 1], [1, 0, 0, 0], [0, 1, 0, 2], [0, 0, 0, 1]]
+    lens = {"w": 64, "h": 48, "fl_x": 60}
+    path.write_text(json.dumps({**lens, "applied_transform": [[9]], "frames": [{"transform_matrix": matrix}]}))
+    expected = right_of_origin()
+    expected[1, 3] = -2
+    close(read_cameras(path).camera_to_world[0], expected)
+    write_cameras(path, some_cameras())
+    close(read_cameras(path).camera_to_world, some_cameras().camera_to_world)
+    data = json.loads(path.read_text())
+    there = torch.tensor([frame["transform_matrix"] for frame in data["frames"]])
+    close(
+        there[:, :3, 3],
+        torch.nn.functional.pad(some_cameras().positions, (0, 1), value=1.0)
+        @ torch.tensor(data["applied_transform"]).T,
+    )
+
+
+def test_line_24_nerfstudio_intrinsics(tmp_path):
+    path = tmp_path / "transforms.json"
+    pose = torch.eye(4).tolist()
+    lens = {"w": 64, "h": 48, "fl_x": 60, "fl_y": 50, "cx": 33, "cy": 21}
+    frames = [{"file_path": "1", "transform_matrix": pose}, {"file_path": "2", "transform_matrix": pose, "fl_x": 70}]
+    path.write_text(json.dumps({**lens, "frames": frames}))
+    cameras = read_cameras(path)
+    close(cameras.intrinsics[0], [[60, 0, 33], [0, 50, 21], [0, 0, 1]])
+    assert cameras.intrinsics[1, 0, 0] == 70
+    path.write_text(json.dumps({"w": 64, "h": 48, "camera_angle_x": math.pi / 2, "frames": frames[:1]}))
+    close(read_cameras(path).intrinsics[0], [[32, 0, 32], [0, 32, 24], [0, 0, 1]])
+    write_cameras(path, cameras)
+    close(read_cameras(path).intrinsics, cameras.intrinsics)
+
+
+def test_line_25_realestate10k(tmp_path):
+    path = tmp_path / "clip.txt"
+    path.write_text("https://example.org\n33333 0.5 0.75 0.25 0.5 0 0 0 0 1 0 0 1 0 0 -1 0 0 1\n")
+    cameras = read_cameras(path, 64, 48)
+    close(cameras.camera_to_world[0], right_of_origin())
+    close(cameras.intrinsics[0], [[32, 0, 16], [0, 36, 24], [0, 0, 1]])
+    write_cameras(path, some_cameras())
+    close(read_cameras(path).camera_to_world, some_cameras().camera_to_world)
+    row = [float(word) for word in path.read_text().splitlines()[2].split()]
+    assert row[0] == 33333 and row[1:7] == pytest.approx([50 / 64, 55 / 48, 30 / 64, 25 / 48, 0, 0])
+    close(torch.tensor(row[7:]).view(3, 4), some_cameras().world_to_camera[1, :3])
+
+
+def test_line_26_colmap(tmp_path):
+    (tmp_path / "cameras.txt").write_text("1 PINHOLE 64 48 60 50 33 21\n")
+    (tmp_path / "images.txt").write_text(f"1 {H} 0 {H} 0 0 0 1 1 a.png\n\n")
+    cameras = read_cameras(tmp_path)
+    close(cameras.camera_to_world[0], right_of_origin())
+    close(cameras.intrinsics[0], [[60, 0, 33], [0, 50, 21], [0, 0, 1]])
+    write_cameras(tmp_path, some_cameras())
+    close(read_cameras(tmp_path).camera_to_world, some_cameras().camera_to_world)
+    close(read_cameras(tmp_path).intrinsics, some_cameras().intrinsics)
+
+
+def test_line_27_order_of_views(tmp_path):
+    (tmp_path / "cameras.txt").write_text("1 SIMPLE_PINHOLE 64 48 60 32 24\n")
+    names = ["v10", "v9", "v2"]
+    (tmp_path / "images.txt").write_text("".join(f"{i} 1 0 0 0 0 0 {i} 1 {name}\n\n" for i, name in enumerate(names)))
+    close(read_cameras(tmp_path).positions[:, 2], (-2, -1, 0))
+    path = tmp_path / "transforms.json"
+    poses = [torch.eye(4) + torch.eye(4)[:, :1] @ torch.eye(4)[3:] * i for i in range(3)]
+    frames = [{"file_path": n, "transform_matrix": p.tolist()} for n, p in zip(names, poses, strict=True)]
+    path.write_text(json.dumps({"w": 64, "h": 48, "fl_x": 60, "frames": frames}))
+    close(read_cameras(path).positions[:, 0], (2, 1, 0))
+    del frames[0]["file_path"]
+    path.write_text(json.dumps({"w": 64, "h": 48, "fl_x": 60, "frames": frames}))
+    close(read_cameras(path).positions[:, 0], (0, 1, 2))
+
+
+# --- scene files ----------------------------------------------------------------------------------------------------
+
+
+def ply_rows(path):
+    """Column name -> values of a binary PLY, by plyfile, which shares no code with ours."""
+    plyfile = pytest.importorskip("plyfile")
+    vertex = plyfile.PlyData.read(path)["vertex"]
+    return {p.name: torch.tensor(np.array(vertex[p.name], dtype=np.float64)).float() for p in vertex.properties}
+
+
+def test_line_28_ply(tmp_path):
+    scene, path = random_scene(degree=0), tmp_path / "scene.ply"
+    write_ply(path, scene)
+    rows = ply_rows(path)
+    close(torch.stack([rows[n] for n in "xyz"], dim=1), scene.means)
+    close(torch.stack([rows[f"scale_{i}"] for i in range(3)], dim=1).exp(), scene.scales)
+    close(rows["opacity"].sigmoid(), scene.opacities)
+    close(torch.stack([rows[f"rot_{i}"] for i in range(4)], dim=1), scene.quats)
+    again = read_ply(path)
+    for name in ("means", "scales", "opacities", "sh"):
+        close(getattr(again, name), getattr(scene, name))
+    close(covariance(again), covariance(scene))
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_line_29_ply_colour(tmp_path, degree):
+    scene, path = random_scene(degree=degree), tmp_path / "scene.ply"
+    write_ply(path, scene)
+    rows = ply_rows(path)
+    rest = (degree + 1) ** 2 - 1
+    assert sum(name.startswith("f_rest_") for name in rows) == 3 * rest
+    for c in range(3):
+        close(rows[f"f_dc_{c}"], scene.sh[:, 0, c])
+        for k in range(1, rest + 1):
+            close(rows[f"f_rest_{c * rest + k - 1}"], scene.sh[:, k, c])
+    close(read_ply(path).sh, scene.sh)
+
+
+def test_line_30_official_flashworld_ply(tmp_path):
+    """Written here the way the official exporter does; the camera that saw it there sees the same here."""
+    scene, path = random_scene(degree=2), tmp_path / "official.ply"
+    columns = [scene.means, scene.sh.flatten(1), scene.opacities.logit()[:, None], scene.scales.log(), scene.quats]
+    names = ["x", "y", "z", *(f"f_dc_{i}" for i in range(27)), "opacity"]
+    names += [*(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4))]
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(scene)}"]
+    header += [f"property float {name}" for name in names] + ["end_header", ""]
+    path.write_bytes("\n".join(header).encode() + torch.cat(columns, dim=1).numpy().astype("<f4").tobytes())
+    read = read_ply(path)
+    close(read.means, scene.means * torch.tensor([1.0, -1, -1]))
+    signs = torch.tensor([1.0, -1, -1, 1, -1, 1, 1, -1, 1])
+    close(read.sh, scene.sh * signs[:, None])
+    # OpenGL camera one unit behind (z = +1 is behind there), and its conversion.
+    opengl = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 9], [0, 0, 0, 1]])
+    there = draw(scene, camera(opengl @ F), background="black").rgb  # camera axes alone: the world is still theirs
+    here = draw(read, camera(flip_y_and_z(opengl)), background="black").rgb
+    assert float(there.max()) > 0.1
+    assert float((there - here).abs().mean()) < 1e-5
+
+
+# --- other programs -------------------------------------------------------------------------------------------------
+
+
+def test_line_31_gsplat():
+    """gsplat's own plain-torch projection, fed with our record, agrees with line 3 and with line 8."""
+    pytest.importorskip("gsplat")
+    from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_covar_preci
+
+    scene, cameras = random_scene(), camera(look_at((0.3, -0.2, -1.0), (0.0, 0, 3)))
+    covars, _ = _quat_scale_to_covar_preci(scene.quats, scene.scales)
+    close(covars, covariance(scene))
+    _, means2d, depths, _, _ = _fully_fused_projection(
+        scene.means, covars, cameras.world_to_camera, cameras.intrinsics, cameras.width, cameras.height
+    )
+    seen = depths[0] > 0.5
+    assert int(seen.sum()) > 20
+    close(means2d[0][seen], project(cameras, scene.means)[0][seen], 1e-2)
+
+
+def test_line_32_load3d_camera():
+    info = {
+        "position": {"x": 1, "y": 0, "z": 0},
+        "target": {"x": 0, "y": 0, "z": 0},
+        "quaternion": {"x": 0, "y": H, "z": 0, "w": H},
+        "fov": 90,
+        "zoom": 1,
+        "cameraType": "perspective",
+    }
+    cameras = from_load3d(info, 64, 48)
+    close(cameras.camera_to_world[0], right_of_origin())
+    assert float(cameras.intrinsics[0, 1, 1]) == pytest.approx(24)
+    without = {key: value for key, value in info.items() if key != "quaternion"}
+    close(from_load3d(without, 64, 48).camera_to_world[0], right_of_origin())
+    assert float(from_load3d({**info, "zoom": 2}, 64, 48).intrinsics[0, 1, 1]) == pytest.approx(48)
+    path = make_trajectory("orbit:40+crane:0.4", views=5, width=64, height=48)
+    for i in range(5):
+        told = to_load3d(path, i, focus_distance=2.0)
+        json.dumps(told)
+        for form in (told, {key: value for key, value in told.items() if key != "quaternion"}):
+            back = from_load3d(form, 64, 48)
+            close(back.camera_to_world[0], path.camera_to_world[i])
+            close(back.intrinsics[0], path.intrinsics[i], 1e-3)
+
+
+def test_every_line_has_its_test():
+    text = (Path(__file__).parents[1] / "CONVENTIONS.md").read_text(encoding="utf-8")
+    lines = [int(number) for number in re.findall(r"^(\d+)\. ", text, flags=re.MULTILINE)]
+    tests = [int(m[1]) for name in globals() if (m := re.match(r"test_line_(\d+)_", name))]
+    assert lines == list(range(1, len(lines) + 1)), "the lines of CONVENTIONS.md are not numbered 1, 2, 3, ..."
+    assert sorted(tests) == lines
