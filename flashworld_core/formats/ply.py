@@ -1,0 +1,230 @@
+"""Gaussian scenes as PLY files: the master format, readable by every splat tool.
+
+Rows hold positions, colour coefficients (``f_dc_*``, then channel-major ``f_rest_*``), the logit of the opacity, the
+logarithms of the scales and the quaternion wxyz. Both directions stream through buffers of `CHUNK_BYTES`. Packing is
+plain numpy on one core, overlapped with the disk: blocks are moved whole, with strides, not column by column, which
+costs about as much as writing the bytes into the page cache. A compiled kernel would gain nothing, and torch's own
+threads stall for seconds on a busy machine, since each of their many small operations ends in a barrier.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+import torch
+
+from ..errors import FlashWorldError, check_stop
+from ..gaussians import SH_COEFFICIENTS, Gaussians
+from .atomic import atomic_writer
+from .ply_header import metadata_comments, metadata_from_comments, read_ply_header
+from .ply_layout import gaussian_layout, written_names
+from .ply_rows import RowReader, activate
+
+CHUNK_BYTES = 2 << 20  # small enough for a core's cache, large enough for few calls
+LOGIT_LIMIT = 20.0  # sigmoid(20) is 1 in float32, sigmoid(-20) = 2e-9 shows nowhere
+LOG_SCALE_FLOOR = -27.631  # log(1e-12): a scale of 0 stays a finite number
+
+_AXES_COMMENT = "axes: x right, y down, z forward (OpenCV)"
+
+
+def write_ply(
+    path: str | os.PathLike,
+    gaussians: Gaussians,
+    *,
+    sh_degree: int | None = None,
+    normals: bool = False,
+    progress=None,
+    should_stop=None,
+) -> None:
+    """Write a binary little-endian 3DGS PLY, float32, with the metadata in header comments.
+
+    Opacities 0 and 1 and scales of 0 are written as finite numbers (`LOGIT_LIMIT`, `LOG_SCALE_FLOOR`).
+    Needs a few times `CHUNK_BYTES` of memory beside the scene, whatever its size.
+
+    Args:
+        path: the file; replaced only when the new one is complete.
+        gaussians: the scene, any float dtype, any device.
+        sh_degree: cut or fill the colour coefficients to this degree (0..3). Some viewers accept only 0 or 3;
+            None keeps the scene's own.
+        normals: add nx ny nz, all zero, for readers that insist on them.
+        progress: called as ``progress(done, total)`` in Gaussians, after each chunk.
+        should_stop: asked before each chunk; True leaves nothing behind.
+
+    Raises:
+        FlashWorldError: a Gaussian with no finite row (NaN, infinity, negative scale, opacity outside [0, 1]),
+            metadata that is no JSON, or a file that cannot be written.
+        Cancelled: ``should_stop`` answered True.
+    """
+    where = "write_ply"
+    if sh_degree is None:
+        sh_degree = gaussians.sh_degree
+    if sh_degree not in range(len(SH_COEFFICIENTS)):
+        raise FlashWorldError(f"{where}: sh_degree must be 0, 1, 2 or 3, got {sh_degree!r}.")
+    coefficients = SH_COEFFICIENTS[sh_degree]
+    names = written_names(coefficients, normals)
+    comments = [_AXES_COMMENT, *metadata_comments(gaussians.metadata, where)]
+    total = len(gaussians)
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        *(f"comment {text}" for text in comments),
+        f"element vertex {total}",
+        *(f"property float {name}" for name in names),
+        "end_header\n",
+    ]
+    chunk = max(1, CHUNK_BYTES // (4 * len(names)))
+    # Zeros once: normals and coefficients above the scene's degree are never written to. Two buffers: one is
+    # packed here while the other goes to the disk in a thread.
+    free = deque(np.zeros((min(chunk, total), len(names)), "<f4") for _ in range(2))
+    with atomic_writer(path, where) as stream, ThreadPoolExecutor(1, "write_ply") as disk:
+        stream.write("\n".join(header).encode("ascii"))
+        pending = deque()
+        for start in range(0, total, chunk):
+            check_stop(should_stop)
+            part = gaussians[start : start + chunk].detach().to("cpu", torch.float32)
+            if not free:
+                free.append(pending.popleft().result())
+            rows = free.popleft()
+            packed = _pack(part, rows, coefficients, 6 if normals else 3)
+            _refuse_invalid(packed, names, start, where)
+            pending.append(disk.submit(_write, stream, packed, rows))
+            if progress is not None:
+                progress(start + len(part), total)
+        for write in pending:
+            write.result()
+
+
+def read_ply(
+    path: str | os.PathLike,
+    *,
+    frame: Literal["auto", "opencv", "opengl"] = "auto",
+    invalid: Literal["drop", "error"] = "drop",
+    progress=None,
+    should_stop=None,
+) -> Gaussians:
+    """Read the Gaussians of a PLY file by any writer.
+
+    Ascii or binary of either byte order; properties in any order, of any number type, with any others between them.
+    The degree follows from the number of ``f_rest_*`` (0, 9, 24, 45). Files without coefficients but with red,
+    green, blue get degree 0. The layout of the official FlashWorld exporter (all coefficients in ``f_dc_*``) is
+    recognised. Quaternions are normalised; a zero one becomes the identity.
+
+    Args:
+        path: the file.
+        frame: the world axes of the file. "opencv": y down, taken as is. "opengl": y up, z backward, turned by
+            half a turn around x. "auto": "opengl" for the official FlashWorld layout, else "opencv".
+        invalid: rows with a NaN or an infinite value (after activation) are dropped and counted in the log, or
+            an error.
+        progress: called as ``progress(done, total)`` in rows, after each chunk.
+        should_stop: asked before each chunk.
+
+    Returns:
+        float32 CPU `Gaussians` with the metadata this package wrote, if any.
+
+    Raises:
+        FlashWorldError: no file, no PLY, no Gaussian scene, or fewer bytes than the header promises; checked before
+            memory is taken.
+        Cancelled: ``should_stop`` answered True.
+    """
+    where = f"read_ply: {Path(path)}"
+    if frame not in ("auto", "opencv", "opengl"):
+        raise FlashWorldError(f'{where}: frame must be "auto", "opencv" or "opengl", got {frame!r}.')
+    if invalid not in ("drop", "error"):
+        raise FlashWorldError(f'{where}: invalid must be "drop" or "error", got {invalid!r}.')
+    try:
+        with RowReader(path, where, CHUNK_BYTES) as rows:
+            turn = frame == "opengl" or (frame == "auto" and rows.layout.kind == "flashworld")
+            metadata = metadata_from_comments(rows.header.comments, where)
+            return activate(rows, metadata, turn=turn, invalid=invalid, progress=progress, should_stop=should_stop)
+    except OSError as error:
+        raise FlashWorldError(f"{where}: cannot be read: {error.strerror or error}.") from error
+
+
+def ply_info(path: str | os.PathLike) -> dict:
+    """What a PLY file holds, from its header alone.
+
+    Returns:
+        dict of JSON values: ``format``, ``bytes``, ``gaussians`` (None if it is no Gaussian scene, with ``reason``),
+        ``layout`` ("3dgs", "flashworld" or "rgb"), ``sh_degree``, ``properties`` of the vertices, ``elements`` (rows
+        by name), ``comments``, ``metadata``.
+
+    Raises:
+        FlashWorldError: no file or no PLY.
+    """
+    header = read_ply_header(path)
+    vertex = header.element("vertex")
+    info = {
+        "format": header.format,
+        "bytes": os.path.getsize(path),
+        "gaussians": None,
+        "layout": None,
+        "sh_degree": None,
+        "properties": vertex.names if vertex else [],
+        "elements": {e.name: e.count for e in header.elements},
+        "comments": list(header.comments),
+        "metadata": metadata_from_comments(header.comments, "ply_info"),
+    }
+    try:
+        if vertex is None:
+            raise FlashWorldError("ply_info: no vertex element.")
+        layout = gaussian_layout(vertex, "ply_info")
+        info.update(gaussians=vertex.count, layout=layout.kind, sh_degree=layout.sh_degree)
+    except FlashWorldError as error:
+        info["reason"] = str(error)
+    return info
+
+
+def _pack(part: Gaussians, rows: np.ndarray, coefficients: int, colour: int) -> np.ndarray:
+    """Fill rows [>= n, C] with the file's numbers; invalid Gaussians leave a NaN or infinity behind.
+
+    Args:
+        part: n float32 CPU Gaussians.
+        rows: the buffer; columns that are not set keep what they hold.
+        coefficients: K of the file.
+        colour: column of f_dc_0.
+
+    Returns:
+        The first n rows.
+    """
+    rows = rows[: len(part)]
+    sh = part.sh.numpy()
+    have = min(coefficients, sh.shape[1])
+    tail = colour + 3 * coefficients
+    rows[:, 0:3] = part.means.numpy()
+    rows[:, colour : colour + 3] = sh[:, 0]
+    if have > 1:
+        # [n, 3, K - 1] view of the f_rest columns; numpy's reshape would copy such a slice.
+        row_stride, item = rows.strides
+        rest = np.lib.stride_tricks.as_strided(
+            rows[:, colour + 3 :], (len(rows), 3, have - 1), (row_stride, (coefficients - 1) * item, item)
+        )
+        rest[...] = sh[:, 1:have].transpose(0, 2, 1)
+    opacities = part.opacities.numpy()
+    with np.errstate(all="ignore"):  # 0 and 1 become infinite and are clipped; NaN passes the clipping
+        rows[:, tail] = np.clip(np.log(opacities / (1 - opacities)), -LOGIT_LIMIT, LOGIT_LIMIT)
+        rows[:, tail + 1 : tail + 4] = np.maximum(np.log(part.scales.numpy()), LOG_SCALE_FLOOR)
+    rows[:, tail + 4 : tail + 8] = part.quats.numpy()
+    return rows
+
+
+def _refuse_invalid(packed: np.ndarray, names: list[str], start: int, where: str) -> None:
+    with np.errstate(all="ignore"):
+        if np.isfinite(packed.sum()):  # one cheap pass; the exact search only when something is odd
+            return
+    bad = np.argwhere(~np.isfinite(packed))
+    if len(bad):
+        row, column = bad[0]
+        raise FlashWorldError(
+            f"{where}: Gaussian {start + row} has no valid {names[column]} (NaN, infinite, or out of range); "
+            f"scene.prune(...) drops non-finite ones, scene.validate(...) names the rule."
+        )
+
+
+def _write(stream: BinaryIO, packed: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    stream.write(memoryview(packed).cast("B"))
+    return rows
