@@ -1,37 +1,20 @@
 """The schedule tables and re-noising against the official scheduler's numbers, bit for bit."""
 
-import json
-import os
-from pathlib import Path
-
 import pytest
 import torch
 
 from flashworld_core.flow.sample import renoise
 from flashworld_core.flow.schedule import shifted_schedule
 
-_DEFAULT = Path(__file__).resolve().parents[2].parent / "shared" / "parity"
-FOLDER = Path(os.environ.get("FLASHWORLD_PARITY_DIR", _DEFAULT)) / "flashworld"
-pytestmark = pytest.mark.skipif(
-    not (FOLDER / "units.safetensors").exists(), reason="no parity vectors (set FLASHWORLD_PARITY_DIR)"
-)
+
+@pytest.fixture(scope="module")
+def units(parity_tensors):
+    return parity_tensors("units")
 
 
 @pytest.fixture(scope="module")
-def units():
-    from safetensors.torch import load_file
-
-    return load_file(FOLDER / "units.safetensors")
-
-
-@pytest.fixture(scope="module")
-def config():
-    return json.loads((FOLDER / "config.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def table(units, config):
-    return shifted_schedule(config["shift"], len(units["sched/sigmas"]))
+def table(units, parity_json):
+    return shifted_schedule(parity_json["shift"], len(units["sched/sigmas"]))
 
 
 def test_tables_are_equal_to_the_last_bit(units, table):
@@ -39,8 +22,8 @@ def test_tables_are_equal_to_the_last_bit(units, table):
     assert torch.equal(table.timesteps, units["sched/timesteps"])
 
 
-def test_selected_entries(units, config, table):
-    chosen = table.select(config["denoising_indices"])
+def test_selected_entries(units, parity_json, table):
+    chosen = table.select(parity_json["denoising_indices"])
     assert torch.equal(chosen.sigmas, units["sched/sigma4"])
     assert torch.equal(chosen.timesteps, units["sched/t4"])
 
