@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...errors import FlashWorldError
+from ...formats.atomic import atomic_writer
 from ..poses import quaternion_to_matrix
 
 MAX_BYTES = 100 * 2**20
@@ -134,34 +134,19 @@ def line_of(values: Tensor) -> str:
 
 
 def write_texts(texts: dict[Path, str]) -> None:
-    """Write files, all of one folder, in one go: either all of them are new or everything is as before.
+    """Write files, all of one folder, which is made if missing. None takes its name before all are complete.
 
     Raises:
         FlashWorldError: the folder cannot be written to, or a folder has a file's name.
     """
-    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in texts}
     folder = next(iter(texts)).parent
-    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FlashWorldError(f"write_cameras: {folder} cannot be made: {error.strerror or error}.") from error
+    with contextlib.ExitStack() as renamed_at_the_end:
         for path, text in texts.items():
-            if path.is_dir():
-                raise FlashWorldError(f"write_cameras: {path} is a folder; name a file.")
-            temporary[path].write_text(text, encoding="utf-8", newline="\n")
-        for path in texts:
-            os.replace(temporary[path], path)
-    except BaseException as error:
-        for name in temporary.values():
-            with contextlib.suppress(OSError):
-                name.unlink(missing_ok=True)
-        if made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise FlashWorldError(
-                f"write_cameras: {folder} cannot be written to: {error.strerror or error} ({error.filename})."
-            ) from error
-        raise
+            renamed_at_the_end.enter_context(atomic_writer(path, "write_cameras")).write(text.encode())
 
 
 def _short(value) -> str:
