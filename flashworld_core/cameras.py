@@ -37,7 +37,7 @@ class Cameras:
         if c2w.ndim != 3 or c2w.shape[1:] != (4, 4):
             raise FlashWorldError(f"Cameras: camera_to_world must be [V, 4, 4], got {list(c2w.shape)}.")
         if k.ndim != 3 or k.shape[1:] != (3, 3) or len(k) != len(c2w):
-            raise FlashWorldError(f"Cameras: intrinsics must be [{len(c2w)}, 3, 3] (one per pose), got {list(k.shape)}.")
+            raise FlashWorldError(f"Cameras: intrinsics must be [{len(c2w)}, 3, 3], one per pose, got {list(k.shape)}.")
         if self.width < 1 or self.height < 1:
             raise FlashWorldError(f"Cameras: image size must be positive, got {self.width}x{self.height}.")
         if c2w.device.type != "meta":

@@ -45,7 +45,8 @@ class Gaussians:
                 raise FlashWorldError(
                     f"Gaussians: {name} must be {list(shape)}, got {list(getattr(self, name).shape)}."
                 )
-        if self.sh.ndim != 3 or self.sh.shape[0] != n or self.sh.shape[2] != 3 or self.sh.shape[1] not in SH_COEFFICIENTS:
+        shape = tuple(self.sh.shape)
+        if len(shape) != 3 or shape[::2] != (n, 3) or shape[1] not in SH_COEFFICIENTS:
             raise FlashWorldError(
                 f"Gaussians: sh must be [{n}, K, 3] with K in {SH_COEFFICIENTS}, got {list(self.sh.shape)}."
             )

@@ -1,0 +1,161 @@
+"""Pictures and videos on disk: PNG, MP4, colour-mapped depth, contact sheets.
+
+Images are [H, W, 3] or [V, H, W, 3] float tensors in [0, 1] (clamped here), top row first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import FlashWorldError, check_stop
+
+# A perceptually ordered ramp from near (warm, light) to far (cool, dark), sampled at equal steps.
+_DEPTH_RAMP = np.array(
+    [[253, 231, 180], [250, 186, 110], [236, 128, 82], [196, 77, 100], [135, 49, 117], [76, 34, 105], [22, 16, 50]]
+)
+
+
+def to_bytes(image: Tensor) -> np.ndarray:
+    """uint8 [..., H, W, 3] from floats in [0, 1]; out-of-range values are clamped, NaN becomes 0."""
+    return (image.detach().float().nan_to_num(0).clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+
+
+def write_with_rename(path: str | os.PathLike, write: Callable[[Path], None]) -> Path:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it; on failure nothing changes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def save_png(path: str | os.PathLike, image: Tensor | np.ndarray) -> Path:
+    """Write one picture: float tensor [H, W, 3], or a numpy uint8 [H, W, 3] / uint16 [H, W] array."""
+    from PIL import Image
+
+    array = image if isinstance(image, np.ndarray) else to_bytes(image)
+    return write_with_rename(path, lambda file: Image.fromarray(array).save(file, format="PNG"))
+
+
+def save_video(
+    path: str | os.PathLike, frames: Tensor, fps: float = 24, *, should_stop: Callable[[], bool] | None = None
+) -> Path:
+    """Write an H.264 MP4 (yuv420p, plays everywhere).
+
+    Args:
+        frames: [V, H, W, 3]; odd sizes lose their last row or column, as yuv420p demands.
+        fps: frames per second.
+
+    Raises:
+        FlashWorldError: no frames, or frames smaller than 2x2.
+        Cancelled: stopped; no file is left.
+    """
+    import av
+
+    count, height, width = frames.shape[:3]
+    height, width = height - height % 2, width - width % 2
+    if not count or not height or not width:
+        raise FlashWorldError(f"save_video: needs at least one frame of 2x2 pixels, got {list(frames.shape)}.")
+
+    def write(file: Path) -> None:
+        with av.open(str(file), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.options = {"crf": "14", "preset": "medium"}
+            for frame in frames:
+                check_stop(should_stop)
+                picture = av.VideoFrame.from_ndarray(to_bytes(frame[:height, :width]), format="rgb24")
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode())
+
+    return write_with_rename(path, write)
+
+
+def colorize_depth(depth: Tensor, near: float | None = None, far: float | None = None) -> Tensor:
+    """Colours [..., 3] for depths [...]: equal steps of 1/depth, near is warm and light, nothing (0) is white.
+
+    Args:
+        near, far: the ends of the ramp; default the 2nd and 98th percentile of the positive depths.
+    """
+    valid = depth > 0
+    if not valid.any():
+        return torch.ones(*depth.shape, 3)
+    some = depth[valid].float()
+    some = some[:: max(1, some.numel() // 100_000)]
+    near = float(some.quantile(0.02)) if near is None else near
+    far = float(some.quantile(0.98)) if far is None else far
+    inverse = 1 / depth.float().clamp_min(1e-6)
+    place = ((1 / near - inverse) / max(1 / near - 1 / far, 1e-12)).clamp(0, 1) * (len(_DEPTH_RAMP) - 1)
+    low = place.long().clamp_max(len(_DEPTH_RAMP) - 2)
+    ramp = torch.tensor(_DEPTH_RAMP, dtype=torch.float32, device=depth.device) / 255
+    color = torch.lerp(ramp[low], ramp[low + 1], (place - low)[..., None])
+    return torch.where(valid[..., None], color, torch.ones_like(color))
+
+
+def colorize_normals(normals: Tensor) -> Tensor:
+    """The usual normal-map colours (x right, y up, z towards the viewer) of camera-frame OpenCV normals [..., 3]."""
+    flipped = normals * normals.new_tensor([1.0, -1.0, -1.0])
+    color = flipped * 0.5 + 0.5
+    return torch.where(normals.square().sum(-1, keepdim=True) > 0, color, torch.ones_like(color))
+
+
+def contact_sheet(
+    rows: Sequence[tuple[str, Sequence[Tensor]]], cell_width: int = 192, margin: int = 6, title: str = ""
+) -> np.ndarray:
+    """Rows of pictures with a caption each, on white.
+
+    Args:
+        rows: (caption, pictures [H, W, 3]); pictures are resized to ``cell_width`` pixels wide.
+        title: one line above all.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    try:
+        font = ImageFont.load_default(size=14)
+    except TypeError:  # Pillow before 10.1 has one size only
+        font = ImageFont.load_default()
+    text_height = 22
+    cells = []
+    for caption, pictures in rows:
+        resized = []
+        for picture in pictures:
+            image = Image.fromarray(to_bytes(picture))
+            size = (cell_width, max(1, round(image.height * cell_width / image.width)))
+            resized.append(image.resize(size, Image.Resampling.LANCZOS))
+        cells.append((caption, resized))
+    width = margin + max((len(pictures) for _, pictures in cells), default=0) * (cell_width + margin)
+    heights = [text_height + max((p.height for p in pictures), default=0) + margin for _, pictures in cells]
+    top = text_height + margin if title else margin
+    sheet = Image.new("RGB", (width, top + sum(heights)), "white")
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw.text((margin, margin), _fitted(draw, title, font, width - 2 * margin), fill="black", font=font)
+    for (caption, pictures), height in zip(cells, heights, strict=True):
+        draw.text((margin, top), _fitted(draw, caption, font, width - 2 * margin), fill=(70, 70, 70), font=font)
+        for column, picture in enumerate(pictures):
+            sheet.paste(picture, (margin + column * (cell_width + margin), top + text_height))
+        top += height
+    return np.asarray(sheet)
+
+
+def _fitted(draw, text: str, font, width: int) -> str:
+    """``text``, shortened with an ellipsis until it fits ``width`` pixels."""
+    if draw.textlength(text, font=font) <= width:
+        return text
+    while text and draw.textlength(text + "...", font=font) > width:
+        text = text[:-1]
+    return text + "..."
