@@ -20,6 +20,8 @@ from .seeds import generator
 
 REACH = (0.28, 0.75)
 """Smallest and largest T_norm of a path, as a share of its distance to the scene."""
+STRAIGHT_REACH = 0.36
+"""T_norm of a path that moves without turning, as a share of its distance to the scene."""
 DISTANCE = (2.6, 4.2)
 """Metres from the middle of a path to the point it looks at."""
 CLEARANCE = 0.45
@@ -71,28 +73,31 @@ def _draw_path(rng, kind: str, views: int, distance: float) -> np.ndarray:
     rise = height + target[1]
     radius = math.sqrt(distance**2 - rise**2)
     # Orbit in cylindrical coordinates, then a straight move on top.
-    swing = {"orbit": rng.uniform(0.31, 0.74), "combo": rng.uniform(0.12, 0.55)}.get(kind, 0.0)
-    zoom = rng.uniform(-0.15, 0.15) if kind in ("orbit", "combo") else 0.0
+    # Poses alone must tell how far the scene is, since normalisation hides the unit: either the camera turns to
+    # keep its target in the middle, or it does not turn and has moved by exactly `STRAIGHT_REACH` of the distance.
+    swing = {"orbit": rng.uniform(0.31, 0.74), "combo": rng.uniform(0.25, 0.6)}.get(kind, 0.0)
+    zoom = rng.uniform(-0.12, 0.12) if kind in ("orbit", "combo") else 0.0
     angle = azimuth + 2 * math.asin(swing / 2) * s
     r = radius * (1 + zoom * s)
     positions = target + np.stack([r * np.sin(angle), np.full(views, -rise), -r * np.cos(angle)], 1)
     right = np.array([math.cos(azimuth), 0, math.sin(azimuth)])
     ahead = np.array([-math.sin(azimuth), 0, math.cos(azimuth)])
     up = np.array([0.0, -1.0, 0.0])
+    tracking = kind == "combo" or (kind in ("truck", "pedestal") and rng.random() < 0.6)
     move = np.zeros(3)
     if kind == "truck":
         move = right * rng.uniform(0.3, 0.65) + ahead * rng.uniform(-0.1, 0.1)
     elif kind == "dolly":
-        move = ahead * rng.uniform(0.3, 0.5) + up * rng.uniform(-0.05, 0.05) + right * rng.uniform(-0.1, 0.1)
+        move = ahead + up * rng.uniform(-0.1, 0.1) + right * rng.uniform(-0.25, 0.25)
     elif kind == "pedestal":
         move = up * rng.uniform(0.29, 0.4) + right * rng.uniform(-0.1, 0.1)
     elif kind == "combo":
-        move = right * rng.uniform(-0.25, 0.25) + ahead * rng.uniform(-0.3, 0.3) + up * rng.uniform(-0.15, 0.15)
+        move = right * rng.uniform(-0.1, 0.1) + ahead * rng.uniform(-0.25, 0.25) + up * rng.uniform(-0.15, 0.15)
+    if kind in ("truck", "dolly", "pedestal") and not tracking:
+        move *= STRAIGHT_REACH / (np.linalg.norm(move) * (s.max() - s.min() if views > 1 else 1.0))
     offset = s[:, None] * move * distance
-    # 0: the view direction stays fixed while moving; 1: the camera keeps looking at its target.
-    tracking = rng.uniform(0.3, 1.0)
-    poses = look_at(positions + offset, target + (1 - tracking) * offset)
-    pan, tilt = np.radians(rng.uniform(-4, 4)), np.radians(rng.uniform(-2.5, 2.5))
+    poses = look_at(positions + offset, target + (0 if tracking else 1) * offset)
+    pan, tilt = np.radians(rng.uniform(-1.5, 1.5)), np.radians(rng.uniform(-1, 1))
     poses[:, :3, :3] = _rotation(1, pan * s) @ poses[:, :3, :3] @ _rotation(0, tilt * s)
     return poses
 
