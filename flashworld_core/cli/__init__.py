@@ -1,0 +1,48 @@
+"""The command line: ``python -m flashworld_core`` (or ``flashworld``, once installed)."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from .. import __version__
+from ..errors import Cancelled, FlashWorldError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command; each leaves its function in ``options.run``."""
+    from . import checkpoint, convert, demo, generate, info, render
+
+    parser = argparse.ArgumentParser(
+        prog="flashworld",
+        description="Turn one picture or one sentence, plus a camera path, into a 3D Gaussian scene.",
+        epilog="Exit codes: 0 done, 1 something is wrong with the input (one line says what), 2 wrong usage, "
+        "130 stopped with Ctrl-C.",
+    )
+    parser.add_argument("--version", action="version", version=f"flashworld {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error and more of the log")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in (generate, render, convert, info, checkpoint, demo):
+        module.add_command(commands)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; returns its exit code."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING, format="%(message)s")
+    for name in ("PIL", "numba", "matplotlib", "libav"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        options.run(options)
+    except (KeyboardInterrupt, Cancelled):
+        print("\nStopped; nothing half written is left.", file=sys.stderr)
+        return 130
+    except (FlashWorldError, OSError) as error:
+        if options.debug:
+            raise
+        print(f"flashworld: {error}", file=sys.stderr)
+        return 1
+    return 0

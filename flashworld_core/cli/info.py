@@ -1,0 +1,77 @@
+"""``info``: what a scene, a camera path or a checkpoint holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def add_command(commands) -> None:
+    parser = commands.add_parser(
+        "info",
+        help="describe a scene, a camera path or a checkpoint",
+        description="Describe a file: a scene (.ply), a camera path, a checkpoint or a model folder. Nothing large is "
+        "read: a 20 GB checkpoint answers at once.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.set_defaults(run=run)
+
+
+def run(options) -> None:
+    from ..errors import FlashWorldError
+    from ..formats import scene_info, supported_extensions
+
+    path = options.file
+    if not path.exists():
+        raise FlashWorldError(f"info: {path}: no such file or folder.")
+    suffix = path.suffix.lower()
+    if suffix in supported_extensions():
+        facts = {"what": "scene", **scene_info(path)}
+    elif suffix in (".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".sft") or is_model_folder(path):
+        from ..generators.flashworld.describe import describe
+
+        facts = {"what": "checkpoint", **describe(path)}
+    else:
+        facts = {"what": "camera path", **path_facts(path)}
+    if options.json:
+        print(json.dumps(facts, indent=1, default=str))
+    else:
+        show(facts)
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether a folder holds weights rather than a COLMAP model."""
+    return path.is_dir() and not (path / "images.txt").exists()
+
+
+def path_facts(path: Path) -> dict:
+    import torch
+
+    from ..trajectories.files import detect_format, read_cameras
+
+    cameras = read_cameras(path)
+    steps = (cameras.positions[1:] - cameras.positions[:-1]).norm(dim=-1)
+    fy = cameras.intrinsics[:, 1, 1]
+    fov = torch.rad2deg(2 * torch.atan(cameras.height / (2 * fy)))
+    return {
+        "path": str(path),
+        "format": detect_format(path),
+        "views": len(cameras),
+        "size": f"{cameras.width}x{cameras.height}",
+        "vertical_fov_degrees": f"{fov.min():.2f} to {fov.max():.2f}",
+        "length_world_units": round(float(steps.sum()), 6),
+        "largest_distance_from_first_view": round(
+            float((cameras.positions - cameras.positions[0]).norm(dim=-1).max()), 6
+        ),
+    }
+
+
+def show(facts: dict, indent: str = "") -> None:
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            print(f"{indent}{name}:")
+            show(value, indent + "  ")
+        else:
+            text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+            print(f"{indent}{name}: {text if len(text) < 300 else text[:297] + '...'}")
