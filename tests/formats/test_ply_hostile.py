@@ -8,7 +8,8 @@ import pytest
 from flashworld_core.errors import FlashWorldError
 from flashworld_core.formats.ply import ply_info, read_ply, read_ply_header
 
-NAMES = "x y z f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3".split()
+NAMES = ["x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", *(f"scale_{i}" for i in range(3))]
+NAMES += [f"rot_{i}" for i in range(4)]
 
 
 def header(count=2, names=NAMES, kind="float", encoding="binary_little_endian", extra=""):
@@ -16,7 +17,7 @@ def header(count=2, names=NAMES, kind="float", encoding="binary_little_endian", 
     return "\n".join([*lines, *(f"property {kind} {name}" for name in names), "end_header\n"]).encode()
 
 
-def rows(count=2, width=len(NAMES)):
+def rows(count=2, width=14):
     return np.linspace(0, 1, count * width, dtype="<f4").tobytes()
 
 

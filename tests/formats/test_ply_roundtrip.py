@@ -227,28 +227,32 @@ def test_metadata_that_is_no_json(tmp_path, value):
     assert not list(tmp_path.iterdir())
 
 
-def test_progress_and_stop_between_chunks(tmp_path, monkeypatch):
+def test_progress_counts_gaussians(tmp_path, monkeypatch):
     monkeypatch.setattr(ply, "CHUNK_BYTES", 560)  # ten rows of 14 floats
-    scene = random_scene(35, 0)
-    path = tmp_path / "scene.ply"
     seen = []
-    write_ply(path, scene, progress=lambda done, total: seen.append((done, total)))
+    write_ply(tmp_path / "scene.ply", random_scene(35, 0), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(10, 35), (20, 35), (30, 35), (35, 35)]
     seen.clear()
-    read_ply(path, progress=lambda done, total: seen.append((done, total)))
+    read_ply(tmp_path / "scene.ply", progress=lambda done, total: seen.append((done, total)))
     assert seen == [(10, 35), (20, 35), (30, 35), (35, 35)]
+
+
+@pytest.mark.parametrize("after", [0, 2, 3])
+@pytest.mark.parametrize("action", ["write", "read"])
+def test_stopping_leaves_nothing(tmp_path, monkeypatch, action, after):
+    monkeypatch.setattr(ply, "CHUNK_BYTES", 560)
+    path = tmp_path / "scene.ply"
+    write_ply(path, random_scene(35, 0))
     before = path.read_bytes()
-    for stopped in (lambda: len(seen) == 2, lambda: True):
-        for call in (
-            lambda: write_ply(path, random_scene(35, 0, seed=5), progress=progress, should_stop=stop),
-            lambda: read_ply(path, progress=progress, should_stop=stop),
-        ):
-            seen.clear()
-            progress, stop = (lambda done, total: seen.append(done)), stopped
-            with pytest.raises(Cancelled):
-                call()
-            assert len(seen) <= 2 and path.read_bytes() == before
-            assert [p.name for p in tmp_path.iterdir()] == ["scene.ply"]
+    seen = []
+    options = {"progress": lambda done, total: seen.append(done), "should_stop": lambda: len(seen) == after}
+    with pytest.raises(Cancelled):
+        if action == "write":
+            write_ply(path, random_scene(35, 0, seed=5), **options)
+        else:
+            read_ply(path, **options)
+    assert len(seen) == after and path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["scene.ply"]
 
 
 def test_disk_full_midway_keeps_the_old_file(tmp_path, monkeypatch):
