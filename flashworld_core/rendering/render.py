@@ -24,6 +24,7 @@ MODES: tuple[Mode, ...] = ("rgb", "depth", "expected_depth", "alpha", "normal")
 Backend = Literal["auto", "gsplat", "cpu", "torch"]
 
 _MODULES = {"gsplat": ".gsplat_cuda", "cpu": ".cpu", "torch": ".torch_reference"}
+_FIELDS = ("means", "quats", "scales", "opacities", "sh")
 _CHUNK_BYTES = 1 << 30  # working memory a chunk of views may take on the CPU
 _missing: dict[str, str] = {}  # backends that did not load, and why: looked up once, said once
 
@@ -78,7 +79,8 @@ def render(
             warning.
         views_per_chunk: views rendered together; None plans it from memory. Images do not depend on it.
         progress: called as progress(views done, views) once per view.
-        should_stop: asked before every chunk; with it, or with progress, a chunk is one view unless told otherwise.
+        should_stop: asked before every chunk; on the CPU, with it or with progress, a chunk is one view unless told
+            otherwise.
 
     Raises:
         FlashWorldError: not finite or out of range values (the message names the field), or arguments that do not fit.
@@ -95,12 +97,12 @@ def render(
     name, rasterize = _load_backend(backend, gaussians.device)
 
     device = gaussians.device
-    tensors = [
-        t.float() for t in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh)
-    ]
+    tensors = [getattr(gaussians, field).float() for field in _FIELDS]
     cameras = cameras.to(device, torch.float32)
     backgrounds = _background(background, views, device)
-    chunk = views_per_chunk or _plan_chunk(name, n, cameras, watched=progress is not None or should_stop is not None)
+    chunk = views_per_chunk or _plan_chunk(
+        name, n, cameras, device, watched=progress is not None or should_stop is not None
+    )
 
     outputs = []
     for begin in range(0, views, chunk):
@@ -159,14 +161,13 @@ def _load_backend(wanted: str, device: torch.device):
     raise FlashWorldError(f"render: no backend could be loaded: {_missing}.")
 
 
-def _plan_chunk(name: str, n: int, cameras: Cameras, watched: bool) -> int:
-    views = max(len(cameras), 1)
-    if name == "gsplat":
-        return views  # one batch: fewest launches
-    if watched or name == "torch":
+def _plan_chunk(name: str, n: int, cameras: Cameras, device: torch.device, watched: bool) -> int:
+    if name == "torch" or (name == "cpu" and watched):
         return 1
-    per_view = importlib.import_module(_MODULES["cpu"], __package__).bytes_per_view(n, cameras.width, cameras.height)
-    return min(views, max(1, _CHUNK_BYTES // per_view))
+    module = importlib.import_module(_MODULES[name], __package__)
+    # On the GPU all views in one batch, which takes the fewest launches, unless that needs over half of what is free.
+    budget = module.free_bytes(device) // 2 if name == "gsplat" else _CHUNK_BYTES
+    return min(max(len(cameras), 1), max(1, budget // module.bytes_per_view(n, cameras.width, cameras.height)))
 
 
 def _select(modes, rgb, depth, alpha, intrinsics) -> RenderOutput:
@@ -199,7 +200,7 @@ def _checked_modes(modes: Sequence[str]) -> frozenset[str]:
 
 
 def _check_values(gaussians: Gaussians) -> None:
-    for name in ("means", "quats", "scales", "opacities", "sh"):
+    for name in _FIELDS:
         values = getattr(gaussians, name).detach()
         if not values.is_floating_point():
             raise FlashWorldError(f"render: Gaussians.{name} must hold floating-point numbers, got {values.dtype}.")

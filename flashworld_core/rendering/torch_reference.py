@@ -134,7 +134,7 @@ def _rasterize_view(means, quats, scales, opacities, sh, view, k, width, height,
 
 def _tile_lists(screen, covariance, opacities, tiles_x, tiles_y):
     """For each tile the Gaussians that may reach alpha 1/255 in it, front to back: flat indices and counts [tiles]."""
-    # alpha >= 1/255 needs q <= log(255 opacity), an ellipse of half extents sqrt(2 q Sigma_ii). The margin covers rounding.
+    # alpha >= 1/255 needs q <= log(255 opacity): an ellipse of half extents sqrt(2 q Sigma_ii), plus rounding.
     q_max = (opacities * (1 / ALPHA_MIN)).log().clamp_min(0)
     extent = (2 * q_max[:, None] * covariance[:, [0, 2]]).sqrt() * 1.0001 + 0.01
     limit = torch.tensor([tiles_x, tiles_y], device=screen.device)
