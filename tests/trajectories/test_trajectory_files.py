@@ -206,11 +206,13 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     for broken, message in (
         (Cameras(cameras.camera_to_world, skewed, 704, 480), "skew"),
         (Cameras(scaled, cameras.intrinsics, 704, 480), r"\[1\] is no rotation"),
-        (cameras[2:], "no cameras to write"),
+        (cameras[2:], "1 to 100000 cameras, not 0"),
     ):
         for kind in KINDS:
             with pytest.raises(FlashWorldError, match=message):
                 write_cameras(tmp_path / NAMES[kind], broken)
+        with pytest.raises(FlashWorldError, match=message):
+            FlashWorldRequest(broken, 2, 480, 704).write(tmp_path / "request.json")
     (tmp_path / "p.json").mkdir()
     with pytest.raises(FlashWorldError, match="is a folder"):
         write_cameras(tmp_path / "p.json", cameras, "flashworld")

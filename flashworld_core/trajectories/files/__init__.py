@@ -15,14 +15,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
-
 from ...cameras import Cameras
 from ...errors import FlashWorldError
-from ..poses import checked_rotations
 from . import colmap, flashworld_request, nerfstudio, realestate10k
 from .flashworld_request import FlashWorldRequest
-from .text import check_count, parse_json, read_text
+from .text import check_writable, parse_json, read_text
 
 __all__ = ["FORMATS", "FlashWorldRequest", "detect_format", "read_cameras", "write_cameras"]
 
@@ -86,17 +83,7 @@ def write_cameras(path: str | os.PathLike, cameras: Cameras, format: str | None 
         format = _format_by_name(path)
     if format not in FORMATS:
         raise FlashWorldError(f"write_cameras: unknown format {format!r}; choose one of {', '.join(FORMATS)}.")
-    if len(cameras) == 0:
-        raise FlashWorldError("write_cameras: there are no cameras to write.")
-    check_count(len(cameras), "write_cameras")
-    expected = torch.zeros_like(cameras.intrinsics[0])
-    expected[2, 2] = 1
-    pinhole_entries = torch.tensor([[1, 0, 1], [0, 1, 1], [0, 0, 0]], device=cameras.device).bool()
-    if not bool((cameras.intrinsics.where(~pinhole_entries, expected) == expected).all()):
-        raise FlashWorldError(
-            "write_cameras: intrinsics must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]; no file holds skew."
-        )
-    checked_rotations(cameras.camera_to_world[:, :3, :3], "write_cameras: the rotation of views")
+    check_writable(cameras)
     FORMATS[format].write(path, cameras.to("cpu"))
 
 

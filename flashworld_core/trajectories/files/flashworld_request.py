@@ -20,12 +20,13 @@ import torch
 
 from ...cameras import Cameras
 from ...errors import FlashWorldError
-from ..poses import checked_rotations, flip_y_and_z, matrix_to_quaternion, pose
+from ..poses import flip_y_and_z, matrix_to_quaternion, pose
 from .text import (
     MAX_CAMERAS,
     MAX_SIDE,
     check_count,
     check_size,
+    check_writable,
     exact,
     number,
     numbers,
@@ -147,10 +148,10 @@ def _camera(entry, here: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _entries(cameras: Cameras) -> list[dict]:
+    check_writable(cameras)
     dtype = cameras.camera_to_world.dtype
     c2w = flip_y_and_z(cameras.camera_to_world.double().cpu())
-    rotations = checked_rotations(c2w[:, :3, :3], "write_cameras: the rotation of views")
-    quaternions = matrix_to_quaternion(rotations).to(dtype)
+    quaternions = matrix_to_quaternion(c2w[:, :3, :3]).to(dtype)
     positions = c2w[:, :3, 3].to(dtype)
     return [
         {

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...cameras import Cameras
 from ...errors import FlashWorldError
 from ...formats.atomic import atomic_writer
-from ..poses import quaternion_to_matrix
+from ..poses import checked_rotations, quaternion_to_matrix
 
 MAX_BYTES = 100 * 2**20
 MAX_CAMERAS = 100_000
@@ -120,6 +121,20 @@ def check_size(width, height, where: str) -> tuple[int, int]:
             f"read_cameras: {where} does not say how large its images are; pass width and height in pixels."
         )
     return whole_number(width, 1, MAX_SIDE, f"{where}: width"), whole_number(height, 1, MAX_SIDE, f"{where}: height")
+
+
+def check_writable(cameras: Cameras) -> None:
+    """Refuse what no file can hold: no views or too many, skew, poses that are not rigid."""
+    if not 1 <= len(cameras) <= MAX_CAMERAS:
+        raise FlashWorldError(f"write_cameras: a file holds 1 to {MAX_CAMERAS} cameras, not {len(cameras)}.")
+    fixed = torch.tensor([[0, 1, 0], [1, 0, 0], [1, 1, 1]], device=cameras.device).bool()
+    if not torch.equal(
+        cameras.intrinsics[:, fixed], cameras.intrinsics.new_tensor([0, 0, 0, 0, 1]).expand(len(cameras), 5)
+    ):
+        raise FlashWorldError(
+            "write_cameras: intrinsics must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]; no file holds skew."
+        )
+    checked_rotations(cameras.camera_to_world[:, :3, :3], "write_cameras: the rotation of views")
 
 
 def exact(values: Tensor) -> list[float]:
