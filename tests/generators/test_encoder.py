@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from flashworld_core.errors import FlashWorldError
+from flashworld_core.generators.flashworld import wan_vae_blocks
 from flashworld_core.generators.flashworld.encoder import FrameDecoder, FrameEncoder
 from flashworld_core.generators.flashworld.wan_vae_blocks import (
     ChannelRMSNorm,
@@ -214,3 +215,15 @@ def test_rms_norm_of_channels():
     expected = F.normalize(x, dim=1) * 5**0.5 * norm.gamma.view(5, 1, 1)
     assert_close(norm(x), expected)
     assert_close(norm(x * 1e-6), expected)  # independent of scale
+
+
+@pytest.mark.parametrize("upcasts", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rms_norm_in_half_precision(monkeypatch, dtype, upcasts):
+    monkeypatch.setattr(wan_vae_blocks, "_RMS_NORM_UPCASTS", upcasts)
+    x = torch.randn(2, 640, 3, 4) * 300  # squares overflow half precision
+    x[0, :, 0, 0] = 0
+    expected = ChannelRMSNorm(640)(x.to(dtype).float())
+    actual = ChannelRMSNorm(640)(x.to(dtype))
+    assert actual.dtype == dtype
+    assert_close(actual.float(), expected, rtol=0.01, atol=1e-3)

@@ -13,6 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_HALF = (torch.float16, torch.bfloat16)
+# The first releases with F.rms_norm squared and averaged half-precision inputs in half precision.
+_RMS_NORM_UPCASTS = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 6)
+
 
 class FrameConv(nn.Conv3d):
     """Wan's causal 3D convolution of a single frame: [N, in, h, w] -> [N, out, h, w], zero padded.
@@ -48,6 +52,8 @@ class ChannelRMSNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(channels, *[1] * trailing_dims))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dtype in _HALF and not _RMS_NORM_UPCASTS:
+            return self.forward(x.float()).to(x.dtype)
         # The epsilon only catches all-zero pixels; it is below what single precision adds to anything else.
         gain = self.gamma.flatten().to(x.dtype)
         return F.rms_norm(x.movedim(1, -1), (x.shape[1],), gain, eps=1e-24).movedim(-1, 1)
