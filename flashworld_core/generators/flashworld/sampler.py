@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ from ...flow.noise import NoiseSource
 from ...flow.sample import renoise, x0_from_velocity
 from ...flow.schedule import Schedule
 from ...gaussians import Gaussians
+from ...rendering.render import Backend, render
 from .cameras import camera_to_world_matrices, raymaps, vectors_to_cameras
 from .config import FlashWorldConfig
 from .encoder import FrameEncoder, LatentNorm
@@ -108,10 +110,12 @@ class FewStepSampler:
         *,
         stages: Stages | None = None,
         views_per_chunk: int | None = None,
-        backend: str = "auto",
+        backend: Backend = "auto",
     ):
         if views_per_chunk is not None and views_per_chunk < 1:
             raise FlashWorldError(f"FewStepSampler: views_per_chunk must be at least 1, got {views_per_chunk}.")
+        if backend not in get_args(Backend):
+            raise FlashWorldError(f"FewStepSampler: unknown backend {backend!r}; choose one of {get_args(Backend)}.")
         self.config, self.transformer, self.decoder, self.encoder = config, transformer, decoder, encoder
         modules = {"transformer": transformer, "decoder": decoder, "encoder": encoder}
         self.stages = stages or ResidentStages(modules)
@@ -266,8 +270,6 @@ class FewStepSampler:
 
     def _render_and_encode(self, gaussians: Gaussians, conditions: Conditions, draw: Tensor, report: _Report) -> Tensor:
         """Latents [1, C, T, h, w] of the scene seen from every view."""
-        from ...rendering.render import render
-
         with self.stages("renderer") as home:
             rgb = render(
                 gaussians.to(home),
@@ -302,13 +304,11 @@ def rendering_cameras(conditions: Conditions) -> Cameras:
     return dataclasses.replace(cameras, camera_to_world=camera_to_world_matrices(vectors) * flip)
 
 
-def preview_image(gaussians: Gaussians, conditions: Conditions, *, backend: str = "auto") -> Tensor:
+def preview_image(gaussians: Gaussians, conditions: Conditions, *, backend: Backend = "auto") -> Tensor:
     """[H, W, 3] float32 in [0, 1] on the CPU: four views along the path, two by two at half size.
 
     Paths of fewer than four views show the middle one at full size.
     """
-    from ...rendering.render import render
-
     cameras, views = rendering_cameras(conditions), len(conditions.cameras)
     if views < 4:
         cameras = cameras[views // 2]
