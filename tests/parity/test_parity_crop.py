@@ -1,19 +1,12 @@
 """The condition image and its intrinsics against the reference vectors (`crop/*` units and the full request)."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 import torch
 
 from flashworld_core.cameras import Cameras
 from flashworld_core.generators.flashworld.condition import prepare_image
-
-DIRECTORY = (
-    Path(os.environ.get("FLASHWORLD_PARITY_DIR", Path(__file__).parents[3] / "shared" / "parity")) / "flashworld"
-)
-pytestmark = pytest.mark.skipif(not DIRECTORY.is_dir(), reason=f"no parity vectors at {DIRECTORY}")
 
 
 def cameras_from_json(entries, width, height):
@@ -23,43 +16,32 @@ def cameras_from_json(entries, width, height):
 
 
 def normalised_intrinsics(cameras):
-    k = cameras.intrinsics
-    columns = (
-        k[:, 0, 0] / cameras.width,
-        k[:, 1, 1] / cameras.height,
-        k[:, 0, 2] / cameras.width,
-        k[:, 1, 2] / cameras.height,
-    )
+    k, width, height = cameras.intrinsics, cameras.width, cameras.height
+    columns = (k[:, 0, 0] / width, k[:, 1, 1] / height, k[:, 0, 2] / width, k[:, 1, 2] / height)
     return torch.stack(columns, dim=1).float()
 
 
-def test_crop_units():
-    from safetensors.torch import load_file
-
-    tensors = load_file(DIRECTORY / "units.safetensors")
+def test_crop_units(parity_tensors, units_json):
+    tensors = parity_tensors("units")
     names = sorted({name.rsplit("/", 1)[0] for name in tensors if name.startswith("crop/")})
     if not names:
         pytest.skip("no crop units in this set")
-    notes = json.loads((DIRECTORY / "units.json").read_text())
     for name in names:
         source = tensors[f"{name}/image_u8_hwc"]
-        height, width = notes[name]["target_hw"]
+        height, width = units_json[name]["target_hw"]
         pixels, crop = prepare_image(source, width, height)
-        torch.testing.assert_close(
-            pixels, tensors[f"{name}/image_out"], rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        expected = tensors[f"{name}/image_out"].reshape(pixels.shape)
+        torch.testing.assert_close(pixels, expected, rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
         cameras = crop.adjust_intrinsics(
-            cameras_from_json([notes[name]["camera_in"]], source.shape[1], source.shape[0])
+            cameras_from_json([units_json[name]["camera_in"]], source.shape[1], source.shape[0])
         )
-        expected = tensors[f"{name}/camera_out"][7:].reshape(1, 4)
+        expected = tensors[f"{name}/camera_out"].reshape(1, -1)[:, 7:]
         torch.testing.assert_close(normalised_intrinsics(cameras), expected, rtol=0, atol=1e-5)
 
 
-def test_request_image_and_intrinsics():
-    from safetensors.torch import load_file
-
-    request = json.loads((DIRECTORY / "request.json").read_text())
-    inputs = load_file(DIRECTORY / "inputs.safetensors")
+def test_request_image_and_intrinsics(parity_dir, parity_tensors):
+    request = json.loads((parity_dir / "request.json").read_text())
+    inputs = parity_tensors("inputs")
     _, height, width = request["resolution"]
     pixels, crop = prepare_image(request["image_prompt"], width, height)
     torch.testing.assert_close(pixels, inputs["image"], rtol=0, atol=1e-5)

@@ -63,12 +63,13 @@ def target_dtype(
 ) -> torch.dtype:
     """The dtype a tensor is loaded in.
 
-    Whole numbers stay what they are. Half precision is not applied to the tensors whose dotted names contain one of
-    ``keep_float32``: the network computes with those in single precision.
+    Whole numbers stay what they are; 8-bit floats, which no layer computes with, become bfloat16. Half precision is
+    not applied to the tensors whose dotted names contain one of ``keep_float32``: the network computes with those in
+    single precision.
     """
     if not stored.is_floating_point:
         return stored
-    dtype = stored if wanted is None else wanted
+    dtype = wanted or (torch.bfloat16 if stored.itemsize == 1 else stored)
     if dtype in (torch.float16, torch.bfloat16) and not set(keep_float32).isdisjoint(name.split(".")):
         return torch.float32
     return dtype

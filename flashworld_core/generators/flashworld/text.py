@@ -20,14 +20,13 @@ from torch import Tensor, nn
 from ...errors import FlashWorldError
 from .assign import assign, check_names_and_shapes, expected_shapes
 from .tokenizer import SentencePieceTokenizer, Tokenizer, open_tokenizer
-from .weights import WeightFile, open_weights
+from .weights import FP8, WeightFile, open_weights
 
 if TYPE_CHECKING:
     from transformers import UMT5Config
 
 logger = logging.getLogger(__name__)
 
-FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 # A ComfyUI text encoder file holds these beside the weights: the tokenizer, and the scales of quantised weights.
 _NOT_WEIGHTS = ("spiece_model", "scaled_fp8")
 _SCALES = (".scale_weight", ".weight_scale")
@@ -149,9 +148,7 @@ class TextEncoder:
                 f"TextEncoder: {self.model_id} gave values that are not finite in {rows.dtype}; "
                 "use bfloat16 or float32 for the text encoder."
             )
-        # Out of inference mode's bookkeeping: the embedding may meet trained layers later.
-        with torch.inference_mode(False):
-            return rows.float().cpu().clone()
+        return rows.float().cpu()
 
     def release(self) -> None:
         """Drop the weights; they are read again when a new prompt needs them. Cached prompts stay."""

@@ -36,6 +36,7 @@ SAFETENSORS_DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 MAX_SAFETENSORS_HEADER = 100_000_000  # the format's own limit
 MAX_PICKLE_BYTES = 256 * 2**20  # of a torch file's structure, not of its tensors
 # Torch files from before the zip format cannot be mapped; they are read whole, so only small ones are.

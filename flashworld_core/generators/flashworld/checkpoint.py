@@ -1,0 +1,250 @@
+"""A FlashWorld model from its files.
+
+Three forms are read. The published ``model.ckpt`` (or ``.safetensors`` converted from it) holds the transformer and
+the 3DGS decoder; VAE and text encoder are given beside it. A model folder of ours holds everything::
+
+    config.json             what the model is (`manifest.Manifest`)
+    model.safetensors       transformer.*, recon_decoder.*
+    vae.safetensors         encoder.*, quant_conv.*
+    text_encoder/           config.json, model.safetensors, tokenizer.json
+
+Nothing is allocated before every name and shape is known to fit, and each tensor goes from the mapped file straight to
+its dtype and device.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from ...errors import FlashWorldError, check_stop
+from .assign import assign, check_names_and_shapes, expected_shapes
+from .checkpoint_names import PARTS
+from .config import FlashWorldConfig
+from .encoder_file import find_vae, load_frame_encoder, missing_vae
+from .identify import FileKind, identify, wrong_file
+from .manifest import METADATA_KEY, Manifest, config_hash
+from .weights import WeightFile, open_weights
+
+if TYPE_CHECKING:
+    from .encoder import FrameEncoder
+    from .pipeline import FlashWorldModel
+    from .text import TextEncoder
+
+logger = logging.getLogger(__name__)
+
+WEIGHT_NAMES = ("model.safetensors", "model.ckpt")
+TEXT_FOLDERS = ("text_encoder",)
+TEXT_FILES = "umt5_xxl*.safetensors"
+MAX_POSITIONS = 65536  # rotary positions per axis; their tables are the one thing built before a file is read
+
+
+def load(
+    path: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    vae: str | Path | FrameEncoder | None = None,
+    text_encoder: str | Path | TextEncoder | None = None,
+    config: FlashWorldConfig | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> FlashWorldModel:
+    """Load a FlashWorld model.
+
+    Args:
+        path: ``model.ckpt``, a ``.safetensors`` converted from it, or a model folder.
+        dtype: floating-point type of the networks. Half precision leaves in float32 what the transformer computes in
+            float32 (time embedding, modulation). None takes the manifest's ``compute_dtype``, else the stored types.
+        device: where the networks go.
+        vae: the Wan 2.2 VAE as a file or folder (see `encoder_file.load_frame_encoder`), or a loaded encoder; default:
+            beside the model.
+        text_encoder: the UMT5 encoder as a file or folder (see `text.open_text_encoder`), or an opened one; default:
+            beside the model, if it is there. Its weights are read when the first prompt is encoded, in their own
+            stored precision unless the manifest says otherwise.
+        config: sizes of a checkpoint that does not carry them; default: the published model's.
+        should_stop: asked before every tensor.
+
+    Raises:
+        FlashWorldError: not a FlashWorld model (one sentence says what it looks like and what to load), files that do
+            not belong together, are cut short or damaged, no VAE.
+        Cancelled: ``should_stop`` answered True.
+    """
+    from .pipeline import FlashWorldModel
+
+    folder, weights, manifest = open_checkpoint(path, config)
+    config = manifest.config
+    if dtype is None and manifest.compute_dtype is not None:
+        dtype = getattr(torch, manifest.compute_dtype)
+    modules = build_parts(config)
+    check_parts(weights, modules)
+
+    vae = vae or find_vae(folder)
+    if vae is None:
+        raise missing_vae(weights.path)
+    encoder = vae
+    if not isinstance(vae, nn.Module):
+        encoder = load_frame_encoder(vae, config, dtype=dtype, device=device)
+    text = _open_text(text_encoder or _find_text_encoder(folder), manifest, device)
+
+    for part, module in modules.items():
+        check_stop(should_stop)
+        assign(
+            module,
+            lambda name, part=part: weights.read(f"{part}.{name}"),
+            dtype=dtype,
+            device=device,
+            keep_float32=single_precision_names(module),
+            should_stop=should_stop,
+        )
+        module.to(device)  # the rotary tables, which no file holds
+    return FlashWorldModel(
+        config=config,
+        transformer=modules["transformer"],
+        decoder=modules["recon_decoder"],
+        encoder=encoder,
+        text=text,
+        license=manifest.license,
+    )
+
+
+def open_checkpoint(path: str | Path, config: FlashWorldConfig | None = None) -> tuple[Path, WeightFile, Manifest]:
+    """Find a model's weights and manifest without loading anything.
+
+    Args:
+        path: as in `load`.
+        config: as in `load`.
+
+    Returns:
+        The folder in which its other parts are looked for, the weights, and the manifest.
+
+    Raises:
+        FlashWorldError: as `load`, for what can be told from names and shapes.
+    """
+    path = Path(path).expanduser()
+    if path.is_file() and path.name == "config.json":
+        path = path.parent
+    folder = path if path.is_dir() else path.parent
+    weights = open_weights(_weights_in(path) if path.is_dir() else path)
+    kind = identify(weights)
+    if kind.name == "flashworld pre-trained" and config is not None:
+        kind = FileKind("flashworld", "", "")  # the sizes given decide, in `check_parts`
+    if kind.name != "flashworld":
+        raise wrong_file(weights, kind)
+    if "pretrain" in str(weights.path).lower():
+        logger.warning("%s looks like the pre-trained model, which is not made for few steps.", weights.path)
+    manifest = _manifest(path, weights)
+    if config is not None:
+        manifest = Manifest(config, "" if manifest is None else manifest.license)
+    elif manifest is None:
+        manifest = Manifest.official()
+        _require_official(weights, manifest.config)
+    _check_plausible(weights, manifest.config)
+    return folder, weights, manifest
+
+
+def _weights_in(folder: Path) -> Path:
+    found = next((folder / name for name in WEIGHT_NAMES if (folder / name).is_file()), None)
+    if found is not None:
+        return found
+    if (folder / "model_index.json").is_file():
+        raise FlashWorldError(
+            f"load: {folder} is a diffusers pipeline, not FlashWorld; give it as vae= and text_encoder= if it is "
+            "Wan2.2-TI2V-5B-Diffusers, and FlashWorld's model.ckpt as the model."
+        )
+    return folder  # shards with an index, or a single file of another name
+
+
+def _manifest(path: Path, weights: WeightFile) -> Manifest | None:
+    """The manifest of a folder's config.json, else of the file's metadata."""
+    inside = weights.metadata.get(METADATA_KEY)
+    embedded = None if inside is None else Manifest.from_json(inside, f"the metadata of {weights.path}")
+    file = path / "config.json"
+    if not path.is_dir() or not file.is_file():
+        return embedded
+    manifest = Manifest.from_json(file.read_text(encoding="utf-8", errors="replace"), str(file))
+    if embedded is not None and config_hash(embedded.config) != config_hash(manifest.config):
+        logger.warning("%s and the metadata of %s differ; the former is used.", file, weights.path)
+    return manifest
+
+
+def _require_official(weights: WeightFile, official: FlashWorldConfig) -> None:
+    """A checkpoint that says nothing about its sizes must be the published one."""
+    width = official.transformer["num_attention_heads"] * official.transformer["attention_head_dim"]
+    expected = (width, official.input_channels, *official.patch_size)
+    found = weights.shapes["transformer.patch_embedding.weight"]
+    if found != expected:
+        raise FlashWorldError(
+            f"load: {weights.path} is a FlashWorld checkpoint of another size than the published one (patch embedding "
+            f"{list(found)}, not {list(expected)}) and carries no config; give config=, or its whole folder."
+        )
+
+
+def _check_plausible(weights: WeightFile, config: FlashWorldConfig) -> None:
+    """Refuse a config whose networks could not be in the file, before building them takes time and memory."""
+    blocks = config.transformer["num_layers"] + config.vae_value("num_res_blocks") * len(config.vae_value("dim_mult"))
+    if blocks > len(weights.entries) or config.max_positions > MAX_POSITIONS:
+        raise FlashWorldError(
+            f"load: the config of {weights.path} is not its own: {blocks} blocks and {config.max_positions} positions "
+            f"for a file of {len(weights.entries)} tensors."
+        )
+
+
+def build_parts(config: FlashWorldConfig) -> dict[str, nn.Module]:
+    """Transformer and 3DGS decoder on the meta device, by their names in the checkpoint."""
+    from .gaussian_decoder import GaussianDecoder
+    from .transformer import build_transformer
+
+    with torch.device("meta"):
+        return {"transformer": build_transformer(config), "recon_decoder": GaussianDecoder(config)}
+
+
+def check_parts(weights: WeightFile, modules: dict[str, nn.Module]) -> None:
+    """Check the names and shapes of both parts against the file's.
+
+    What else a training checkpoint carries (optimizers, averages) is left alone.
+    """
+    expected = {f"{part}.{name}": s for part, module in modules.items() for name, s in expected_shapes(module).items()}
+    found = {name: shape for name, shape in weights.shapes.items() if name.startswith(tuple(f"{p}." for p in PARTS))}
+    if others := sorted({name.split(".", 1)[0] for name in weights.entries if name not in found}):
+        logger.info("%s also holds %s, which is not used.", weights.path, ", ".join(others))
+    check_names_and_shapes(expected, found, "FlashWorld model", weights.path)
+
+
+def single_precision_names(module: nn.Module) -> tuple[str, ...]:
+    """Name parts of the tensors a network wants in float32 even when it runs in half precision."""
+    return tuple(getattr(module, "_keep_in_fp32_modules", None) or ())
+
+
+def _find_text_encoder(folder: Path) -> Path | None:
+    for name in TEXT_FOLDERS:
+        if (folder / name).is_dir():
+            return folder / name
+    files = sorted(folder.glob(TEXT_FILES))
+    return files[0] if files else None
+
+
+def _open_text(source: str | Path | TextEncoder | None, manifest: Manifest, device) -> TextEncoder | None:
+    if source is None:
+        logger.info("No text encoder beside the model: prompts need text_encoder= or ready embeddings.")
+        return None
+    if not isinstance(source, (str, Path)):
+        return source
+    from .text import open_text_encoder
+
+    source = Path(source).expanduser()
+    if (source / "text_encoder").is_dir():
+        source = source / "text_encoder"
+    config = manifest.config
+    return open_text_encoder(
+        source,
+        text_length=config.text_length,
+        prompt_prefix=config.prompt_prefix,
+        text_dim=config.transformer["text_dim"],
+        dtype=None if manifest.compute_dtype is None else getattr(torch, manifest.compute_dtype),
+        device=device,
+    )
