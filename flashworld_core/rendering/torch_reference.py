@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .spherical_harmonics import sh_color
+from ..sh import evaluate_sh
 
 ALPHA_MIN = 1.0 / 255.0
 ALPHA_MAX = 0.999
@@ -117,7 +117,7 @@ def _rasterize_view(means, quats, scales, opacities, sh, view, k, width, height,
     means, quats, scales, opacities, sh = (t[kept] for t in (means, quats, scales, opacities, sh))
     screen, covariance, conic, z = _project(means, quats, scales, view, k, width, height, eps2d)
     center = -(view[:3, :3].T @ view[:3, 3])
-    colors = sh_color(sh, torch.nn.functional.normalize(means - center, dim=-1), sh_degree)
+    colors = evaluate_sh(sh, torch.nn.functional.normalize(means - center, dim=-1), sh_degree)
 
     tiles_x, tiles_y = -(-width // _TILE), -(-height // _TILE)
     with torch.no_grad():

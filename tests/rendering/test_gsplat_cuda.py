@@ -10,7 +10,7 @@ from splat_scenes import make_cameras, make_gaussians, rasterize_arguments
 
 from flashworld_core.rendering import torch_reference
 from flashworld_core.rendering.render import render
-from flashworld_core.rendering.spherical_harmonics import sh_basis
+from flashworld_core.sh import sh_basis
 
 MODULE = "flashworld_core.rendering.gsplat_cuda"
 

@@ -9,8 +9,8 @@ from splat_scenes import make_cameras, make_gaussians, rasterize_arguments
 
 from flashworld_core.gaussians import Gaussians
 from flashworld_core.rendering import torch_reference
-from flashworld_core.rendering.spherical_harmonics import sh_basis
 from flashworld_core.rendering.torch_reference import rasterize
+from flashworld_core.sh import sh_basis
 
 
 def brute_force(means, quats, scales, opacities, sh, w2c, k, width, height, background, near, far, degree):
