@@ -1,0 +1,43 @@
+"""What importing the package may not pull in. How long it takes is measured in benchmarks/import_time.py."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("numba", "diffusers", "transformers", "gsplat", "PIL", "scipy", "av", "safetensors", "huggingface_hub")
+PROGRAM = """
+import sys, torch
+before = set(sys.modules)
+for name in sys.argv[1].split():
+    __import__(name)
+print(*sorted({m.split(".")[0] for m in set(sys.modules) - before}))
+"""
+
+
+def newly_loaded(modules):
+    """Top-level names that importing ``modules`` adds to those of torch, in a fresh interpreter."""
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, modules], capture_output=True, text=True, cwd=root, check=True, timeout=300
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "flashworld_core",
+        "flashworld_core.formats flashworld_core.formats.ply flashworld_core.scene flashworld_core.sh",
+    ],
+)
+def test_import_loads_no_heavy_library(modules):
+    loaded = newly_loaded(modules)
+    assert "flashworld_core" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_the_list_would_be_noticed():
+    """The same measurement does see a heavy library that is imported."""
+    assert "PIL" in newly_loaded("PIL.Image")
