@@ -14,7 +14,7 @@ HALF_TURN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # OpenGL world (y up) t
 
 
 def official_gaussians(rows, t_norm):
-    """Rows [..., 11 + 3K] (xyz, opacity, scale, quaternion wxyz, coefficient-major SH) at the size they are exported with."""
+    """The exported scene of rows [..., 11 + 3K]: xyz, opacity, scale, quaternion wxyz, coefficient-major SH."""
     rows = rows.reshape(-1, rows.shape[-1])
     scene = Gaussians(rows[:, :3], rows[:, 7:11], rows[:, 4:7], rows[:, 3], rows[:, 11:].reshape(len(rows), -1, 3))
     return transform(scene, scale=float(t_norm))
