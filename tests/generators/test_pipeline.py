@@ -10,7 +10,7 @@ from flashworld_core import __version__
 from flashworld_core.cameras import Cameras
 from flashworld_core.errors import Cancelled, FlashWorldError
 from flashworld_core.generators.base import Generator
-from flashworld_core.generators.flashworld.sampler import NEAR, rendering_cameras
+from flashworld_core.generators.flashworld.views import NEAR, rendering_cameras
 from flashworld_core.generators.flashworld.world import normalize_path, path_hash
 from flashworld_core.rendering.render import render
 

@@ -10,15 +10,9 @@ from flashworld_core.errors import Cancelled, FlashWorldError
 from flashworld_core.flow.noise import SeededNoise
 from flashworld_core.flow.schedule import shifted_schedule
 from flashworld_core.generators.flashworld.cameras import raymaps
-from flashworld_core.generators.flashworld.sampler import (
-    FAR,
-    NEAR,
-    Conditions,
-    FewStepSampler,
-    preview_image,
-    rendering_cameras,
-)
+from flashworld_core.generators.flashworld.sampler import FewStepSampler
 from flashworld_core.generators.flashworld.stages import OffloadStages
+from flashworld_core.generators.flashworld.views import FAR, NEAR, Conditions, preview_image, rendering_cameras
 from flashworld_core.generators.flashworld.world import normalize_path
 from flashworld_core.rendering.render import render
 

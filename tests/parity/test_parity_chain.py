@@ -10,7 +10,8 @@ from flashworld_core.flow.noise import StoredNoise
 from flashworld_core.flow.schedule import shifted_schedule
 from flashworld_core.generators.flashworld.cameras import vectors_to_cameras
 from flashworld_core.generators.flashworld.pipeline import FlashWorldModel
-from flashworld_core.generators.flashworld.sampler import Conditions, FewStepSampler, rendering_cameras
+from flashworld_core.generators.flashworld.sampler import FewStepSampler
+from flashworld_core.generators.flashworld.views import Conditions, rendering_cameras
 from flashworld_core.generators.flashworld.world import normalize_path
 from flashworld_core.rendering.render import render
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,17 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from ...cameras import Cameras
-from ...errors import FlashWorldError, check_stop
+from ...errors import FlashWorldError
 from ...flow.noise import NoiseSource, SeededNoise
-from ...flow.schedule import Schedule, shifted_schedule
 from ...gaussians import Gaussians
 from ...rendering.render import Backend
 from .assign import target_dtype
-from .condition import Crop, prepare_image
 from .config import FlashWorldConfig
-from .sampler import Conditions, FewStepSampler, SamplerStep
+from .request import Request, prepare_request
+from .sampler import FewStepSampler, SamplerStep
 from .stages import ResidentStages, Stages
-from .world import WorldFrame, normalize_path, path_hash
 
 if TYPE_CHECKING:
     from .condition import ImageLike
@@ -30,39 +26,12 @@ if TYPE_CHECKING:
     from .gaussian_decoder import GaussianDecoder
     from .transformer import FlashWorldTransformer
 
-logger = logging.getLogger(__name__)
-
-SCHEDULE_ENTRIES = 1000
-
 
 class Text(Protocol):
     """What a model needs of a text encoder; `text.TextEncoder` is one."""
 
     def encode(self, prompts: str) -> Tensor:
         """[1, L, D] embedding, padding rows zero; the prompt prefix is the encoder's business."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """A checked request: what `FlashWorldModel.generate` hands to the sampler, and the way back.
-
-    Attributes:
-        conditions: the networks' input.
-        cameras: the views that are generated, in the user's world, intrinsics for the generated size.
-        frame: where the normalised frame lies in the user's world.
-        schedule: noise levels of the steps.
-        metadata: what the finished scene says about its origin.
-    """
-
-    conditions: Conditions
-    cameras: Cameras
-    frame: WorldFrame
-    schedule: Schedule
-    metadata: dict
-
-    def finish(self, gaussians: Gaussians) -> Gaussians:
-        """A scene of the normalised frame in the user's world, with its metadata."""
-        return dataclasses.replace(self.frame.apply(gaussians), metadata=dict(self.metadata))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +109,10 @@ class FlashWorldModel:
         What diffusers' transformer computes in float32 (time embedding, modulation) keeps float32 weights. A text
         encoder is moved too, but keeps its own precision: that is chosen when it is loaded.
         """
+        from .checkpoint import single_precision_names
+
         for module in (self.transformer, self.decoder, self.encoder):
-            keep = tuple(getattr(module, "_keep_in_fp32_modules", None) or ())
+            keep = single_precision_names(module)
             for name, tensor in (*module.named_parameters(), *module.named_buffers()):
                 tensor.data = tensor.data.to(device, target_dtype(name, tensor.dtype, dtype, keep))
         if device is not None and hasattr(self.text, "to"):
@@ -261,71 +232,24 @@ class FlashWorldModel:
 
         The result's ``cameras`` are the views that will be generated: what to render the scene with.
         """
-        config = self.config
-        if image is None and not prompt.strip():
-            raise FlashWorldError("generate: give an image, a prompt, or both; there is nothing to make a scene from.")
-        if len(cameras) == 0:
-            raise FlashWorldError("generate: the camera path is empty; it needs at least one camera.")
-        width, height = width or cameras.width, height or cameras.height
-        self._check_size(width, height)
-        count = len(cameras) if views is None else views
-        if not 1 <= count <= config.max_positions:
-            raise FlashWorldError(f"generate: the model takes 1 to {config.max_positions} views, got {count}.")
-        if not 0 <= image_index < count:
-            raise FlashWorldError(
-                f"generate: image_index {image_index} names no view; the path has views 0 to {count - 1}."
-            )
-        if count != config.views:
-            logger.info("The model was trained on %d views; this path has %d.", config.views, count)
-        schedule, indices = self._schedule(steps)
+        from ... import __version__
 
-        pixels = None
-        crop = Crop.centred(cameras.width, cameras.height, width, height)
-        if image is not None:
-            pixels, crop = prepare_image(image, width, height)
-        cameras = crop.adjust_intrinsics(cameras)
-        vectors, cameras, frame = normalize_path(cameras, views)
-        check_stop(should_stop)
-        text = self._embed(prompt, text_embeds, stages or ResidentStages(self.modules))
-        conditions = Conditions(vectors, width, height, text, pixels, image_index)
-        metadata = {
-            "generator": self.generator,
-            "model_id": self.model_id,
-            "seed": int(seed),
-            "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest()[:16],
-            "trajectory_sha256": path_hash(cameras),
-            "scene_scale": frame.scale,
-            "timestep_indices": indices,
-            "version": _package_version(),
-        }
-        return Request(conditions, cameras, frame, schedule, metadata)
-
-    def _check_size(self, width: int, height: int) -> None:
-        rows, columns = self.config.size_multiple
-        if width >= 1 and height >= 1 and width % columns == 0 and height % rows == 0:
-            limit_w, limit_h = columns * self.config.max_positions, rows * self.config.max_positions
-            if width > limit_w or height > limit_h:
-                raise FlashWorldError(
-                    f"generate: the model takes images up to {limit_w}x{limit_h}, got {width}x{height}."
-                )
-            return
-        near_w, near_h = (
-            " or ".join(str(n) for n in _nearest_multiples(*pair)) for pair in ((width, columns), (height, rows))
+        origin = {"generator": self.generator, "model_id": self.model_id, "seed": int(seed), "version": __version__}
+        stages = stages or ResidentStages(self.modules)
+        return prepare_request(
+            self.config,
+            cameras,
+            embed=lambda prompt: self._embed(prompt, text_embeds, stages),
+            image=image,
+            prompt=prompt,
+            image_index=image_index,
+            steps=steps,
+            width=width,
+            height=height,
+            views=views,
+            origin=origin,
+            should_stop=should_stop,
         )
-        raise FlashWorldError(
-            f"generate: the model cannot make {width}x{height}; the width must be a multiple of {columns} "
-            f"(nearest: {near_w}), the height of {rows} (nearest: {near_h})."
-        )
-
-    def _schedule(self, steps: int | Sequence[int] | None) -> tuple[Schedule, list[int]]:
-        table = shifted_schedule(self.config.shift, SCHEDULE_ENTRIES)
-        if steps is None:
-            steps = self.config.timestep_indices
-        elif isinstance(steps, int):
-            if not 1 <= steps <= len(table):
-                raise FlashWorldError(f"generate: steps must be 1..{len(table)}, got {steps}.")
-            steps = [i * len(table) // steps for i in range(steps)]
-        return table.select(steps), [int(i) for i in steps]
 
     def _embed(self, prompt: str, text_embeds: Tensor | None, stages: Stages) -> Tensor:
         """[1, L, D]."""
@@ -347,14 +271,3 @@ class FlashWorldModel:
             )
         # Padding rows are attended to like any other: their number is part of the model.
         return nn.functional.pad(text_embeds, (0, 0, 0, missing))
-
-
-def _nearest_multiples(value: int, factor: int) -> list[int]:
-    below = value // factor * factor
-    return [n for n in (below, below + factor) if n > 0]
-
-
-def _package_version() -> str:
-    from ... import __version__
-
-    return __version__

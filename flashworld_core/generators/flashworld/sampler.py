@@ -25,44 +25,23 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from ...cameras import Cameras
 from ...errors import FlashWorldError, check_stop
 from ...flow.noise import NoiseSource
 from ...flow.sample import renoise, x0_from_velocity
 from ...flow.schedule import Schedule
 from ...gaussians import Gaussians
 from ...rendering.render import Backend, render
-from .cameras import camera_to_world_matrices, raymaps, vectors_to_cameras
+from .cameras import raymaps
 from .config import FlashWorldConfig
 from .encoder import FrameEncoder, LatentNorm
 from .gaussian_decoder import GaussianDecoder
 from .stages import ResidentStages, Stages
 from .transformer import FlashWorldTransformer
+from .views import FAR, NEAR, Conditions, preview_image, rendering_cameras
 
-NEAR, FAR = 0.01, 1000.0  # clipping distances in normalised units
 DEFAULT_CHUNK = 4  # views; fills a large GPU at full size, and keeps the decoder's memory near a fifth of the whole
 
 Progress = Callable[..., None]  # progress(done, total, preview=None)
-
-
-@dataclasses.dataclass(frozen=True)
-class Conditions:
-    """What a scene is made from, in the form the networks take.
-
-    Attributes:
-        cameras: [T, 11] float32 camera vectors in FlashWorld's normalised OpenGL frame.
-        width, height: size of the views in pixels.
-        text: [1, L, D] text embedding, padding rows zero.
-        image: [3, H, W] in [-1, 1], or None for a scene from text alone.
-        image_index: the view that ``image`` shows.
-    """
-
-    cameras: Tensor
-    width: int
-    height: int
-    text: Tensor
-    image: Tensor | None = None
-    image_index: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +56,7 @@ class SamplerStep:
         gaussians: the scene so far, in FlashWorld's normalised OpenGL frame.
         latents_2d: [1, C, T, h, w] clean latents the transformer believes in (normalised).
         latents_3d: [1, C, T, h, w] latents of the rendered Gaussians; None after the last step.
-        preview: [H, W, 3] float32 in [0, 1] on the CPU, see `preview_image`.
+        preview: [H, W, 3] float32 in [0, 1] on the CPU, see `views.preview_image`.
     """
 
     index: int
@@ -141,7 +120,7 @@ class FewStepSampler:
             schedule: the noise levels of the steps, noisiest first.
             noise: where the random numbers come from.
             progress: called as ``progress(done, total, preview)`` after every network pass and every chunk of views;
-                ``preview`` is None but at the end of a step (`preview_image`).
+                ``preview`` is None but at the end of a step (`views.preview_image`).
             should_stop: asked before every network pass and every chunk.
             on_step: called with the `SamplerStep` at the end of each step.
 
@@ -294,31 +273,6 @@ class FewStepSampler:
                     latents[a:b] = encoded
                 report.advance(stop - start)
         return latents.transpose(0, 1)[None]
-
-
-def rendering_cameras(conditions: Conditions) -> Cameras:
-    """Cameras for Gaussians of the normalised frame: OpenCV camera axes, FlashWorld's OpenGL world axes."""
-    vectors = conditions.cameras
-    cameras = vectors_to_cameras(vectors, conditions.width, conditions.height)
-    flip = vectors.new_tensor((1.0, -1.0, -1.0, 1.0))
-    return dataclasses.replace(cameras, camera_to_world=camera_to_world_matrices(vectors) * flip)
-
-
-def preview_image(gaussians: Gaussians, conditions: Conditions, *, backend: Backend = "auto") -> Tensor:
-    """[H, W, 3] float32 in [0, 1] on the CPU: four views along the path, two by two at half size.
-
-    Paths of fewer than four views show the middle one at full size.
-    """
-    cameras, views = rendering_cameras(conditions), len(conditions.cameras)
-    if views < 4:
-        cameras = cameras[views // 2]
-    else:
-        cameras = cameras[[0, views // 3, 2 * views // 3, views - 1]]
-        cameras = cameras.resized(conditions.width // 2, conditions.height // 2)
-    rgb = render(gaussians, cameras.to(gaussians.device), near=NEAR, far=FAR, backend=backend).rgb.clamp(0, 1).cpu()
-    if views < 4:
-        return rgb[0]
-    return torch.cat([torch.cat([rgb[0], rgb[1]], 1), torch.cat([rgb[2], rgb[3]], 1)], 0)
 
 
 def _dtypes(sampler: FewStepSampler) -> str:
