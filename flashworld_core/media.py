@@ -1,10 +1,12 @@
-"""Pictures and videos on disk: PNG, MP4, colour-mapped depth, contact sheets.
+"""Pictures and videos on disk: PNG, MP4, colour-mapped depth, contact sheets. Files appear complete or not at all.
 
 Images are [H, W, 3] or [V, H, W, 3] float tensors in [0, 1] (clamped here), top row first.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .errors import FlashWorldError, check_stop
+from .formats.atomic import atomic_writer
 
 # A perceptually ordered ramp from near (warm, light) to far (cool, dark), sampled at equal steps.
 _DEPTH_RAMP = np.array(
@@ -27,30 +30,39 @@ def to_bytes(image: Tensor) -> np.ndarray:
     return (image.detach().float().nan_to_num(0).clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
 
 
-def write_with_rename(path: str | os.PathLike, write: Callable[[Path], None]) -> Path:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it; on failure nothing changes."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+@contextlib.contextmanager
+def _new_file(path: str | os.PathLike, function: str):
+    """A binary file that takes its name when it is complete; missing folders are made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_writer(path, function) as stream:
+        yield stream
 
 
-def save_png(path: str | os.PathLike, image: Tensor | np.ndarray) -> Path:
-    """Write one picture: float tensor [H, W, 3], or a numpy uint8 [H, W, 3] / uint16 [H, W] array."""
+def save_png(path: str | os.PathLike, image: Tensor | np.ndarray) -> None:
+    """Write one picture: float tensor [H, W, 3], or a numpy uint8 array [H, W, 3]."""
     from PIL import Image
 
     array = image if isinstance(image, np.ndarray) else to_bytes(image)
-    return write_with_rename(path, lambda file: Image.fromarray(array).save(file, format="PNG"))
+    with _new_file(path, "save_png") as stream:
+        Image.fromarray(array).save(stream, format="PNG")
+
+
+def save_npy(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Write one array as .npy."""
+    with _new_file(path, "save_npy") as stream:
+        np.save(stream, array)
+
+
+def save_json(path: str | os.PathLike, content) -> None:
+    """Write JSON values, one line per entry."""
+    text = json.dumps(content, indent=1) + "\n"
+    with _new_file(path, "save_json") as stream:
+        stream.write(text.encode("utf-8"))
 
 
 def save_video(
     path: str | os.PathLike, frames: Tensor, fps: float = 24, *, should_stop: Callable[[], bool] | None = None
-) -> Path:
+) -> None:
     """Write an H.264 MP4 (yuv420p, plays everywhere).
 
     Args:
@@ -68,18 +80,15 @@ def save_video(
     if not count or not height or not width:
         raise FlashWorldError(f"save_video: needs at least one frame of 2x2 pixels, got {list(frames.shape)}.")
 
-    def write(file: Path) -> None:
-        with av.open(str(file), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            stream.options = {"crf": "14", "preset": "medium"}
-            for frame in frames:
-                check_stop(should_stop)
-                picture = av.VideoFrame.from_ndarray(to_bytes(frame[:height, :width]), format="rgb24")
-                container.mux(stream.encode(picture))
-            container.mux(stream.encode())
-
-    return write_with_rename(path, write)
+    with _new_file(path, "save_video") as file, av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": "14", "preset": "medium"}
+        for frame in frames:
+            check_stop(should_stop)
+            picture = av.VideoFrame.from_ndarray(to_bytes(frame[:height, :width]), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
 
 
 def colorize_depth(depth: Tensor, near: float | None = None, far: float | None = None) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
@@ -177,7 +176,7 @@ def generate_to(
     """
     from ..formats import write_scene
     from ..generators.flashworld.condition import open_image
-    from ..media import colorize_depth, contact_sheet, save_png, save_video, write_with_rename
+    from ..media import colorize_depth, contact_sheet, save_json, save_png, save_video
     from ..rendering.render import render, warm_up
     from ..trajectories.files import FlashWorldRequest
 
@@ -219,7 +218,7 @@ def generate_to(
     write_scene(out / "scene.ply", scene)
     request = FlashWorldRequest(cameras, len(cameras), cameras.height, cameras.width, None, job.prompt, job.image_index)
     request.write(out / "cameras.json")
-    write_with_rename(out / "report.json", lambda file: file.write_text(json.dumps(report, indent=1) + "\n", "utf-8"))
+    save_json(out / "report.json", report)
     title = f"{job.prompt or 'no prompt'}  -  {len(scene):,} Gaussians, {seconds:.1f} s, seed {seed}, {model.model_id}"
     save_png(out / "contact_sheet.png", contact_sheet(rows, title=title))
     if video and len(cameras) > 1:

@@ -42,7 +42,7 @@ def add_command(commands) -> None:
 def run(options) -> None:
     from ..errors import FlashWorldError
     from ..formats import read_scene
-    from ..media import colorize_depth, colorize_normals, save_png, save_video, write_with_rename
+    from ..media import colorize_depth, colorize_normals, save_npy, save_png, save_video
     from ..rendering.render import render
     from ..trajectories.keyframes import resample
 
@@ -78,19 +78,12 @@ def run(options) -> None:
         else:
             frames = colorize_depth(images.expected_depth)
             for i, depth in enumerate(images.expected_depth.cpu().numpy()):
-                write_with_rename(folder / f"{i:04d}.npy", lambda file, depth=depth: _save_npy(file, depth))
+                save_npy(folder / f"{i:04d}.npy", depth)
         for i, frame in enumerate(frames):
             save_png(folder / f"{i:04d}.png", frame)
         if not options.no_video and len(frames) > 1:
             save_video(options.out / f"{mode}.mp4", frames, options.fps)
     print(f"{len(cameras)} views of {len(scene):,} Gaussians: {options.out.resolve()}")
-
-
-def _save_npy(file: Path, array) -> None:
-    import numpy as np
-
-    with file.open("wb") as stream:
-        np.save(stream, array)
 
 
 def _median_depth(scene) -> float:

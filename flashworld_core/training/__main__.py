@@ -25,8 +25,8 @@ def main(argv: list[str] | None = None) -> None:
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--device", default="cpu", help="cpu or cuda")
         command.add_argument("--threads", type=int, default=None, help="CPU threads of the training process")
+        command.add_argument("--resume", action="store_true", help="go on from what OUT holds")
         command.add_argument("--workers", type=int, default=1, help="processes that make scenes")
-    generator.add_argument("--resume", action="store_true", help="go on from OUT/generator.pt")
     generator.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other fields of the Recipe")
     for command in (evaluate, export):
         command.add_argument("--model", type=Path, required=True, help="model folder to judge, or to write")
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     from . import runs
 
     if options.command == "vae":
-        runs.vae(options.out, options.minutes, options.seed, options.device, options.workers)
+        runs.vae(options.out, options.minutes, options.seed, options.device, options.workers, options.resume)
     elif options.command == "generator":
         recipe = recipe_from(options)
         runs.generator(options.out, recipe, options.resume)

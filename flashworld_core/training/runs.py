@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -18,9 +17,9 @@ from .train_generator import Recipe, Student, train_generator
 from .train_vae import train_vae
 
 
-def vae(out: Path, minutes: float, seed: int, device: str, workers: int) -> None:
+def vae(out: Path, minutes: float, seed: int, device: str, workers: int, resume: bool) -> None:
     """Train the autoencoder of the tiny configuration into ``out/vae.pt``."""
-    train_vae(tiny_config(), out, minutes=minutes, seed=seed, device=device, workers=workers)
+    train_vae(tiny_config(), out, minutes=minutes, seed=seed, device=device, workers=workers, resume=resume)
 
 
 def load_vae(out: Path) -> tuple[FlashWorldConfig, FrameEncoder, dict]:
@@ -84,7 +83,7 @@ def evaluate(folder: Path, scenes: int, text_only: bool = False) -> dict:
 
 def example(folder: Path, seed: int = 109, image_index: int = 4) -> None:
     """Write the demo's example: a "test" scene's picture at 8 times the model's size, its path and its prompt."""
-    from ..media import save_png, write_with_rename
+    from ..media import save_json, save_png
     from ..trajectories.files import write_cameras
     from .tiny import HEIGHT, VIEWS, WIDTH
     from .toyworld import render_scene, sample_cameras, sample_scene
@@ -95,6 +94,4 @@ def example(folder: Path, seed: int = 109, image_index: int = 4) -> None:
     save_png(folder / "picture.png", image[0].permute(1, 2, 0))
     write_cameras(folder / "cameras.json", cameras, "flashworld")
     facts = {"seed": seed, "split": "test", "image_index": image_index, "novel_views": 6, "prompt": scene.prompt}
-    write_with_rename(
-        folder / "example.json", lambda file: file.write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
-    )
+    save_json(folder / "example.json", facts)

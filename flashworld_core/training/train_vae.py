@@ -15,21 +15,29 @@ import torch.nn.functional as F
 
 from ..generators.flashworld.encoder import FrameDecoder, FrameEncoder
 from .data import ImageStream, stream
-from .loops import Journal, WeightAverage, save_atomically, warmup_cosine
+from .loops import Journal, WeightAverage, load_checkpoint, save_atomically, warmup_cosine
 
 log = logging.getLogger(__name__)
 
 
 def train_vae(
     config, out: Path, *, minutes: float, batch: int = 8, lr: float = 2e-3, kl_weight: float = 2e-5, seed: int = 0,
-    device: str = "cpu", workers: int = 1,
+    device: str = "cpu", workers: int = 1, resume: bool = False,
 ) -> Path:  # fmt: skip
     """Train for ``minutes`` of wall time; writes ``out/vae.pt`` and the latents' mean and std in it.
+
+    With ``resume`` the weights of ``out/vae.pt`` are the start.
 
     Loss: L1 + MSE of the reconstruction + ``kl_weight`` * KL(posterior || N(0, 1)).
     """
     torch.manual_seed(seed)
     encoder, decoder = FrameEncoder(config).to(device), FrameDecoder(config).to(device)
+    path, done = out / "vae.pt", 0
+    if resume:
+        state = load_checkpoint(path)
+        encoder.load_state_dict(state["encoder"])
+        decoder.load_state_dict(state["decoder"])
+        done = state["steps"]
     with torch.no_grad():
         # Start nearly without noise: a unit-variance posterior would drown the picture for thousands of steps.
         encoder.quant_conv.weight[config.latent_channels :].zero_()
@@ -38,7 +46,7 @@ def train_vae(
     average = WeightAverage(both, 0.995)
     optimizer = torch.optim.AdamW(both.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=1e-4)
     journal = Journal(out / "vae.jsonl", every=50)
-    images = stream(ImageStream(config, batch, first_seed=seed * 1_000_000_000), workers)
+    images = stream(ImageStream(config, batch, first_seed=seed * 1_000_000_000 + batch * done), workers)
     started, step = time.monotonic(), 0
     while (elapsed := (time.monotonic() - started) / 60) < minutes:
         # The schedule follows the clock, so that the learning rate is at its floor when time is up.
@@ -65,14 +73,23 @@ def train_vae(
 
     kept = average.average
     with torch.no_grad():
+        # The noise served to keep latents smooth. Generation draws from the posterior too, where it would only cost
+        # sharpness: from here on the posterior is all but its mean.
+        kept["encoder"].quant_conv.weight[config.latent_channels :].zero_()
+        kept["encoder"].quant_conv.bias[config.latent_channels :].fill_(-12.0)
         moments = torch.cat([kept["encoder"].moments(next(images).to(device)) for _ in range(20)]).float()
     mean = moments.chunk(2, 1)[0]
     vae = config.vae | {
         "latents_mean": mean.mean((0, 2, 3)).tolist(),
         "latents_std": mean.std((0, 2, 3)).tolist(),
     }
-    path = out / "vae.pt"
     save_atomically(
-        {"encoder": kept["encoder"].state_dict(), "decoder": kept["decoder"].state_dict(), "vae_config": vae}, path
+        {
+            "encoder": kept["encoder"].state_dict(),
+            "decoder": kept["decoder"].state_dict(),
+            "vae_config": vae,
+            "steps": done + step,
+        },
+        path,
     )
     return path
