@@ -32,6 +32,10 @@ def main(argv: list[str] | None = None) -> None:
         command.add_argument("--model", type=Path, required=True, help="model folder to judge, or to write")
     evaluate.add_argument("--scenes", type=int, default=32)
     evaluate.add_argument("--text-only", action="store_true", help="give the prompts without pictures")
+    card = commands.add_parser("card", help="held-out figures, curve, pictures and model card into a model folder")
+    card.add_argument("--out", type=Path, default=Path("runs/tiny"), help="folder of the run")
+    card.add_argument("--model", type=Path, required=True)
+    card.add_argument("--made-by", nargs="+", required=True, metavar="COMMAND", help="the command lines that made it")
     example = commands.add_parser("example", help="write the picture, path and prompt of the demo")
     example.add_argument("--folder", type=Path, required=True)
     example.add_argument("--scene-seed", type=int, default=109)
@@ -49,6 +53,10 @@ def main(argv: list[str] | None = None) -> None:
         runs.generator(options.out, recipe, options.resume)
     elif options.command == "evaluate":
         print(json.dumps(runs.evaluate(options.model, options.scenes, options.text_only), indent=1))
+    elif options.command == "card":
+        from .card import write_card
+
+        write_card(options.out, options.model, options.made_by)
     elif options.command == "export":
         runs.export(options.out, options.model)
     else:
