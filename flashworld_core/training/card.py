@@ -15,16 +15,17 @@ from .toyworld import ToyWorld
 _TEXT = """# {model_id}
 
 A small FlashWorld trained by this project on its own procedural scenes (`flashworld_core/training/toyworld`), for
-trying, testing and teaching. It knows boxes, spheres, cones and cylinders on a ground or in a room, {width}x{height} pixels,
-{views} views. **It does not know photographs**: those want the official weights. Licence: Apache-2.0.
+trying, testing and teaching. It knows boxes, spheres, cones and cylinders on a ground or in a room,
+{width}x{height} pixels, {views} views. **It does not know photographs**: those want the official weights.
+Licence: Apache-2.0.
 
 ![Held-out scenes: picture, generated views, truth](held_out.png)
 
 ## Held-out figures
 
 {scenes} scenes of the "test" split (seeds 0 to {last}), full few-step generation from one picture and the prompt;
-scene i gives its view i mod {views}; {novel} novel views per scene off the path. PSNR in dB, mean over scenes; beside it what
-one flat picture in the scene's mean colour scores. `figures.json` has every scene.
+scene i gives its view i mod {views}; {novel} novel views per scene off the path. PSNR in dB, mean over scenes;
+beside it what one flat picture in the scene's mean colour scores. `figures.json` has every scene.
 
 | | PSNR | goal | mean colour |
 |---|---|---|---|
