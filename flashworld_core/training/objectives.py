@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..cameras import Cameras
+
 
 def psnr_db(prediction: Tensor, target: Tensor) -> Tensor:
     """Peak signal-to-noise ratio per image, in dB.
@@ -46,6 +48,30 @@ def distance_loss(means: Tensor, centers: Tensor, log_distance: Tensor) -> Tenso
     """
     predicted = (means - centers[:, None, None, None]).norm(dim=-1).clamp_min(1e-6).log()
     return F.huber_loss(predicted, log_distance[:, None].expand_as(predicted), delta=0.2)
+
+
+@torch.no_grad()
+def in_sight(points: Tensor, camera: Cameras, log_distance: Tensor, tolerance: float = 0.05) -> Tensor:
+    """Which points a camera sees: inside its picture and not behind what it shows there.
+
+    Args:
+        points: [..., 3] in the camera's world.
+        camera: one camera.
+        log_distance: [h, w] logarithm of the true distance along the rays, on any grid over its picture.
+        tolerance: share of the distance by which a point may lie behind the surface.
+
+    Returns:
+        [...] bool.
+    """
+    world_to_camera, k = camera.world_to_camera[0], camera.intrinsics[0]
+    local = points @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
+    depth = local[..., 2].clamp_min(1e-6)
+    rows, columns = log_distance.shape
+    column = ((k[0, 0] * local[..., 0] / depth + k[0, 2]) * (columns / camera.width)).floor()
+    row = ((k[1, 1] * local[..., 1] / depth + k[1, 2]) * (rows / camera.height)).floor()
+    inside = (local[..., 2] > 0) & (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+    surface = log_distance[row.clamp(0, rows - 1).long(), column.clamp(0, columns - 1).long()].exp()
+    return inside & (local.norm(dim=-1) <= surface * (1 + tolerance))
 
 
 def latent_loss(predicted: Tensor, target: Tensor) -> Tensor:

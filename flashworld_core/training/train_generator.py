@@ -30,7 +30,7 @@ from ..generators.flashworld.transformer import build_transformer
 from ..rendering.render import render
 from .data import PreparedScene, SceneStream, stream
 from .loops import Journal, WeightAverage, load_checkpoint, save_atomically, warmup_cosine
-from .objectives import distance_loss, image_gradient_loss, latent_loss, psnr_db, rendering_loss
+from .objectives import distance_loss, image_gradient_loss, in_sight, latent_loss, psnr_db, rendering_loss
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class Recipe:
         teacher_forced: probability, for text-only scenes, that the next step is re-noised from the true
             latents instead of from the student's renders: the student then learns to commit to what it sees.
         latent_weight, distance_weight, gradient_weight: weights beside the rendering loss's 1.
+        redundancy_weight: of the mean opacity of what other frames place where the picture already sees: the
+            picture's own Gaussians are sharper, the others should fill what it does not show.
         own_view_weight: of the rendering loss of the picture's frame drawn by its own Gaussians alone. Those know
             best, so they should be opaque; without it all frames' Gaussians stay a fog of averages for long.
     """
@@ -66,6 +68,7 @@ class Recipe:
     distance_weight: float = 0.2
     gradient_weight: float = 0.3
     own_view_weight: float = 0.5
+    redundancy_weight: float = 0.2
     seed: int = 0
     device: str = "cpu"
     workers: int = 1
@@ -140,6 +143,7 @@ class StepResult:
     """What one step made: Gaussians [T, P, h, w, ...], renders of all views, the predicted latents."""
 
     means: Tensor
+    opacities: Tensor  # [T, P, h, w]
     rgb: Tensor  # [T + M, H, W, 3]
     own_view: Tensor  # [1, H, W, 3], the picture's frame drawn by that frame's own Gaussians alone
     features: Tensor
@@ -181,7 +185,7 @@ class FewStepTrainer:
         index = conditions.image_index
         frame = Gaussians(*(part[index].flatten(0, 2) for part in parts))
         own_view = render(frame, cameras[index], background="white").rgb
-        return StepResult(parts[0], rgb, own_view, features.detach(), latents_2d)
+        return StepResult(parts[0], parts[3], rgb, own_view, features.detach(), latents_2d)
 
     def encode(self, images: Tensor) -> Tensor:
         """Latents [1, C, V, h, w] of views [V, H, W, 3] in [0, 1]."""
@@ -216,6 +220,10 @@ class FewStepTrainer:
             )
             if with_image:
                 loss = loss + recipe.own_view_weight * rendering_loss(result.own_view, images[index : index + 1])
+                camera = rendering_cameras(conditions)[index]
+                seen = in_sight(result.means, camera, scene.log_distance[index].to(self.device))
+                seen[index] = False
+                loss = loss + recipe.redundancy_weight * (result.opacities * seen).mean()
             update(loss)
             rgb = result.rgb.detach()
             db = psnr_db(rgb, images)

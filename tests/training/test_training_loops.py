@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from flashworld_core.cameras import Cameras
 from flashworld_core.errors import FlashWorldError
 from flashworld_core.generators.base import load_model
 from flashworld_core.generators.flashworld.encoder import FrameEncoder
@@ -228,6 +229,14 @@ def test_losses_are_zero_only_at_the_truth():
     right = torch.full((1, 3, 3), math.log(2.0))
     assert objectives.distance_loss(means, torch.zeros(1, 3), right) == 0
     assert objectives.distance_loss(means, torch.zeros(1, 3), right + 1) > 0
+
+
+def test_what_a_camera_sees():
+    k = torch.tensor([[[10.0, 0, 10], [0, 10, 5], [0, 0, 1]]])
+    camera = Cameras(torch.eye(4)[None], k, 20, 10)
+    log_distance = torch.full((5, 10), math.log(2.0))
+    points = torch.tensor([[0.0, 0, 1], [0, 0, 2.05], [0, 0, 2.3], [0, 0, -1], [3, 0, 1], [0, 1.2, 2]])
+    assert objectives.in_sight(points, camera, log_distance).tolist() == [True, True, False, False, False, False]
 
 
 def test_a_missing_autoencoder_is_named(tmp_path):
