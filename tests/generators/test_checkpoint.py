@@ -249,9 +249,20 @@ def test_config_that_is_not_the_files(folder, config):
     with_config(transformer=config.transformer | {"rope_max_seq_len": 10**12})
     with pytest.raises(FlashWorldError, match="not its own"):
         load(folder)
+    with_config(transformer=config.transformer | {"attention_head_dim": 10**9})
+    with pytest.raises(FlashWorldError, match=r"width 24 \(transformer.patch_embedding.weight\) instead of 2000000000"):
+        load(folder)
+    with_config(num_points=10**12)
+    with pytest.raises(FlashWorldError, match="Gaussian channels 76 .* instead of"):
+        load(folder)
+    with_config(transformer=config.transformer | {"freq_dim": "many"})
+    with pytest.raises(FlashWorldError, match="no network can be built"):
+        load(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(FlashWorldError, match="not JSON"):
         load(folder)
+    (folder / "config.json").write_text('{"downloads": 3}')  # somebody else's; the weights carry the config too
+    assert load(folder).config == config
 
 
 def test_checkpoint_of_another_size_without_config(ckpt, folder):

@@ -204,6 +204,9 @@ def test_sizes_and_limits(tmp_path, monkeypatch):
         prepare_image(tmp_path, 48, 32)
     with pytest.raises(FlashWorldError, match="positive"):
         prepare_image(path, 0, 32)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # a host that has switched Pillow's own limit off
+    with pytest.raises(FlashWorldError, match="scale it down"):
+        prepare_image(as_url(png_header_only(60_000, 60_000)), 48, 32)
     monkeypatch.setattr(condition, "MAX_FILE_BYTES", 100)
     with pytest.raises(FlashWorldError, match="larger than"):
         prepare_image(path, 48, 32)

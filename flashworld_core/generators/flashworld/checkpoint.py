@@ -166,7 +166,11 @@ def _manifest(path: Path, weights: WeightFile) -> Manifest | None:
     file = path / "config.json"
     if not path.is_dir() or not file.is_file():
         return embedded
-    manifest = Manifest.from_json(file.read_text(encoding="utf-8", errors="replace"), str(file))
+    text = file.read_text(encoding="utf-8", errors="replace")
+    if not Manifest.recognises(text):  # model hubs put files of that name beside anything
+        logger.info("%s is not FlashWorld's and is not used.", file)
+        return embedded
+    manifest = Manifest.from_json(text, str(file))
     if embedded is not None and config_hash(embedded.config) != config_hash(manifest.config):
         logger.warning("%s and the metadata of %s differ; the former is used.", file, weights.path)
     return manifest
@@ -185,8 +189,23 @@ def _require_official(weights: WeightFile, official: FlashWorldConfig) -> None:
 
 
 def _check_plausible(weights: WeightFile, config: FlashWorldConfig) -> None:
-    """Refuse a config whose networks could not be in the file, before building them takes time and memory."""
+    """Refuse a config whose networks could not be in the file, before building them takes time and memory.
+
+    On the meta device only the rotary tables and the head's factors take memory; their sizes are compared here.
+    """
     blocks = config.transformer["num_layers"] + config.vae_value("num_res_blocks") * len(config.vae_value("dim_mult"))
+    width = config.transformer["num_attention_heads"] * config.transformer["attention_head_dim"]
+    sizes = (
+        ("width", width, "transformer.patch_embedding.weight"),
+        ("Gaussian channels", config.gaussian_channels, "recon_decoder.gs_head.gs_proj.bias"),
+    )
+    for what, stated, name in sizes:
+        stored = (*weights.shapes.get(name, ()), 0)[0]
+        if stated != stored:
+            raise FlashWorldError(
+                f"load: the tensors of {weights.path} do not fit the FlashWorld model: "
+                f"{what} {stored} ({name}) instead of {stated}."
+            )
     if blocks > len(weights.entries) or config.max_positions > MAX_POSITIONS:
         raise FlashWorldError(
             f"load: the config of {weights.path} is not its own: {blocks} blocks and {config.max_positions} positions "
@@ -195,12 +214,21 @@ def _check_plausible(weights: WeightFile, config: FlashWorldConfig) -> None:
 
 
 def build_parts(config: FlashWorldConfig) -> dict[str, nn.Module]:
-    """Transformer and 3DGS decoder on the meta device, by their names in the checkpoint."""
+    """Transformer and 3DGS decoder on the meta device, by their names in the checkpoint.
+
+    Raises:
+        FlashWorldError: values no network can be built from.
+    """
     from .gaussian_decoder import GaussianDecoder
     from .transformer import build_transformer
 
-    with torch.device("meta"):
-        return {"transformer": build_transformer(config), "recon_decoder": GaussianDecoder(config)}
+    try:
+        with torch.device("meta"):
+            return {"transformer": build_transformer(config), "recon_decoder": GaussianDecoder(config)}
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        if isinstance(error, FlashWorldError):
+            raise
+        raise FlashWorldError(f"load: no network can be built from the config: {error}") from error
 
 
 def check_parts(weights: WeightFile, modules: dict[str, nn.Module]) -> None:

@@ -38,7 +38,9 @@ def describe(path: str | Path) -> dict:
     if facts["kind"] != "flashworld" or not path.is_dir():
         return facts
     if manifest_file.is_file():
-        facts |= _manifest_facts(Manifest.from_json(manifest_file.read_text(encoding="utf-8"), str(manifest_file)))
+        text = manifest_file.read_text(encoding="utf-8", errors="replace")
+        if Manifest.recognises(text):
+            facts |= _manifest_facts(Manifest.from_json(text, str(manifest_file)))
     vae = find_vae(path)
     text = next((path / name for name in TEXT_FOLDERS if (path / name).is_dir()), None)
     for name, part in (("vae", vae), ("text_encoder", text)):

@@ -53,6 +53,15 @@ class Manifest:
         # One line per list of numbers: the file is for people too.
         return re.sub(r"\[[^\[\]{}]*\]", lambda match: " ".join(match[0].split()), text) + "\n"
 
+    @staticmethod
+    def recognises(text: str) -> bool:
+        """Whether ``text`` is for `from_json` to judge: not if it is a JSON object that speaks of other things."""
+        try:
+            content = json.loads(text)
+        except ValueError:
+            return True
+        return not isinstance(content, dict) or "generator" in content or "config" in content
+
     @classmethod
     def from_json(cls, text: str, source: str) -> Manifest:
         """The inverse of `to_json`.

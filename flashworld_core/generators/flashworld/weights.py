@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -226,7 +227,9 @@ def _open_torch(path: Path, legacy: bool) -> WeightFile:
     if not legacy:
         _check_archive(path, size)
     try:
-        content = torch.load(path, map_location="cpu", mmap=not legacy, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch asks to report unusual pickle protocols to it
+            content = torch.load(path, map_location="cpu", mmap=not legacy, weights_only=True)
     except pickle.UnpicklingError as error:
         raise FlashWorldError(f"open_weights: {path} is refused: {_refusal(error)}") from error
     except Exception as error:  # damaged archives raise RuntimeError, EOFError, UnicodeDecodeError, KeyError ...
