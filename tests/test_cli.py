@@ -153,6 +153,13 @@ def test_info_of_scene_path_and_model(scene_folder, capsys):
     assert code == 0 and "checkpoint" in out and "flashworld-tiny" in out and "Apache-2.0" in out
 
 
+def test_plan_of_the_official_sizes(capsys):
+    code, out, _ = run(capsys, "plan", "--views-per-chunk", 4)
+    assert code == 0
+    transformer = next(line for line in out.splitlines() if line.startswith("transformer"))
+    assert float(transformer.split()[1]) == pytest.approx(10.1, abs=0.1)  # 5.03 billion weights in two bytes each
+
+
 def test_checkpoint_convert(tmp_path, capsys):
     from flashworld_core.generators.base import EMBEDDED
 
@@ -210,7 +217,7 @@ def test_wrong_usage_exits_with_2(capsys, arguments):
 
 def test_every_command_explains_itself(capsys):
     parser = build_parser()
-    for command in ("generate", "render", "convert", "info", "demo", "checkpoint"):
+    for command in ("generate", "render", "convert", "info", "plan", "demo", "checkpoint"):
         with pytest.raises(SystemExit) as exit_info:
             parser.parse_args([command, "--help"])
         assert exit_info.value.code == 0

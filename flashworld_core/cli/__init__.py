@@ -12,7 +12,7 @@ from ..errors import Cancelled, FlashWorldError
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command; each leaves its function in ``options.run``."""
-    from . import checkpoint, convert, demo, generate, info, render
+    from . import checkpoint, convert, demo, generate, info, plan, render
 
     parser = argparse.ArgumentParser(
         prog="flashworld",
@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"flashworld {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error and more of the log")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (generate, render, convert, info, checkpoint, demo):
+    for module in (generate, render, convert, info, plan, checkpoint, demo):
         module.add_command(commands)
     return parser
 

@@ -79,10 +79,12 @@ def trajectory(options, views: int, width: int, height: int, focus_distance: flo
     from ..trajectories.presets import PRESETS, make_trajectory
 
     name = options.trajectory
-    if Path(name).exists():
-        return read_cameras(name, width, height)
     if name.split("+")[0].split(":")[0] not in PRESETS:
-        raise FlashWorldError(f"--trajectory {name}: neither a file nor a preset; presets are {', '.join(PRESETS)}.")
+        if not Path(name).exists():
+            raise FlashWorldError(
+                f"--trajectory {name}: neither a file nor a preset; presets are {', '.join(PRESETS)}."
+            )
+        return read_cameras(name, width, height)
     return make_trajectory(
         name,
         views=views,

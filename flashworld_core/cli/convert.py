@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .arguments import size
 from .progress import ProgressBar
 
 
@@ -38,6 +39,7 @@ def add_command(commands) -> None:
         default=None,
         help="format of OUT, where its name does not say: flashworld, nerfstudio, colmap, realestate10k",
     )  # noqa: E501
+    path.add_argument("--size", type=size, default=None, metavar="WxH", help="picture size, where IN does not say it")
     path.add_argument("--views", type=int, default=None, help="resample the path to this many cameras")
     parser.set_defaults(run=run)
 
@@ -69,7 +71,7 @@ def convert_path(options) -> None:
     from ..trajectories.files import read_cameras, write_cameras
     from ..trajectories.keyframes import resample
 
-    cameras = read_cameras(options.source)
+    cameras = read_cameras(options.source, *(options.size or ()))
     if options.views is not None:
         cameras = resample(cameras, options.views)
     write_cameras(options.target, cameras, options.format)

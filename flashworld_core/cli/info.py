@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from .arguments import size
+
 
 def add_command(commands) -> None:
     parser = commands.add_parser(
@@ -14,6 +16,9 @@ def add_command(commands) -> None:
         "read: a 20 GB checkpoint answers at once.",
     )
     parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--size", type=size, default=None, metavar="WxH", help="picture size, where a path does not say it"
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.set_defaults(run=run)
 
@@ -33,7 +38,7 @@ def run(options) -> None:
 
         facts = {"what": "checkpoint", **describe(path)}
     else:
-        facts = {"what": "camera path", **path_facts(path)}
+        facts = {"what": "camera path", **path_facts(path, options.size)}
     if options.json:
         print(json.dumps(facts, indent=1, default=str))
     else:
@@ -45,12 +50,12 @@ def is_model_folder(path: Path) -> bool:
     return path.is_dir() and not (path / "images.txt").exists()
 
 
-def path_facts(path: Path) -> dict:
+def path_facts(path: Path, picture_size: tuple[int, int] | None) -> dict:
     import torch
 
     from ..trajectories.files import detect_format, read_cameras
 
-    cameras = read_cameras(path)
+    cameras = read_cameras(path, *(picture_size or ()))
     steps = (cameras.positions[1:] - cameras.positions[:-1]).norm(dim=-1)
     fy = cameras.intrinsics[:, 1, 1]
     fov = torch.rad2deg(2 * torch.atan(cameras.height / (2 * fy)))

@@ -1,0 +1,51 @@
+"""``plan``: the memory a generation will need, stage by stage, before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .arguments import positive, size
+from .generate import DTYPES
+
+
+def add_command(commands) -> None:
+    parser = commands.add_parser(
+        "plan",
+        help="say how much memory a generation will need",
+        description="Say how much memory each stage of a generation will need. Nothing is loaded: the networks are "
+        "traced without their numbers.",
+    )
+    parser.add_argument(
+        "--model", default="official", metavar="official|tiny|PATH", help="whose sizes to plan for (%(default)s)"
+    )
+    parser.add_argument("--views", type=positive, default=None, metavar="T", help="default the model's own")
+    parser.add_argument("--size", type=size, default=None, metavar="WxH", help="default the model's own")
+    parser.add_argument("--dtype", default="bf16", choices=sorted(DTYPES), help="of the networks (%(default)s)")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="(%(default)s)")
+    parser.add_argument("--views-per-chunk", type=positive, default=None, metavar="N")
+    parser.set_defaults(run=run)
+
+
+def run(options) -> None:
+    import torch
+
+    from ..generators.base import EMBEDDED
+    from ..generators.flashworld.checkpoint import open_checkpoint
+    from ..generators.flashworld.config import FlashWorldConfig
+    from ..generators.flashworld.memory import memory_plan
+
+    if options.model == "official":
+        config = FlashWorldConfig.official()
+    else:
+        config = open_checkpoint(EMBEDDED.get(options.model) or Path(options.model))[2].config
+    width, height = options.size or (None, None)
+    plan = memory_plan(
+        config,
+        views=options.views,
+        height=height,
+        width=width,
+        dtype=getattr(torch, DTYPES[options.dtype]),
+        device_type=options.device,
+        views_per_chunk=options.views_per_chunk,
+    )
+    print(plan.table())
