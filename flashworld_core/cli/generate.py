@@ -151,11 +151,7 @@ def job_from(options, config) -> Job:
         width, height = options.size or (config.width, config.height)
         views = options.views or config.views
         cameras = trajectory(options, views, width, height)
-        if (
-            Path(options.trajectory).exists()
-            and (cameras.width, cameras.height) != (width, height)
-            and not options.image
-        ):
+        if (cameras.width, cameras.height) != (width, height) and not options.image:
             cameras = cameras.resized(width, height)
         image, prompt, image_index = options.image, options.prompt, options.image_index or 0
     return Job(cameras, views, width, height, image, prompt, image_index)
