@@ -12,6 +12,7 @@ from torch import Tensor
 from .cameras import Cameras
 from .errors import FlashWorldError
 from .gaussians import Gaussians
+from .rotations import matrices_to_quats
 from .sh import rotate_sh
 
 SCENE_SCALE = "scene_scale"  # metadata key: world units per unit of the generator; follows `transform`
@@ -46,7 +47,7 @@ def transform(
     means, quats, sh = gaussians.means, gaussians.quats, gaussians.sh
     if rotation is not None:
         means = means @ rotation.to(means.device, means.dtype).T
-        quats = _quat_product(rotation_to_quat(rotation).to(quats.device, quats.dtype), quats)
+        quats = _quat_product(matrices_to_quats(rotation).to(quats.device, quats.dtype), quats)
         sh = rotate_sh(sh, rotation)
     means = means * scale + translation.to(means.device, means.dtype)
     metadata = dict(gaussians.metadata)
@@ -90,24 +91,6 @@ def similarity_from_matrix(matrix: Tensor) -> dict:
     if not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=m.dtype), atol=1e-4):
         raise FlashWorldError("similarity_from_matrix: the matrix shears or scales axes differently; use one scale.")
     return {"rotation": rotation, "scale": scale, "translation": m[:3, 3]}
-
-
-def rotation_to_quat(rotation: Tensor) -> Tensor:
-    """[4] float64 unit quaternion wxyz, w >= 0, of a [3, 3] rotation matrix."""
-    r = rotation.detach().to("cpu", torch.float64)
-    # 4 q q^T - I written in matrix entries: its largest column is the best conditioned multiple of q.
-    xx, yy, zz = r[0, 0], r[1, 1], r[2, 2]
-    outer = torch.stack(
-        [
-            torch.stack([1 + xx + yy + zz, r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]]),
-            torch.stack([r[2, 1] - r[1, 2], 1 + xx - yy - zz, r[0, 1] + r[1, 0], r[0, 2] + r[2, 0]]),
-            torch.stack([r[0, 2] - r[2, 0], r[0, 1] + r[1, 0], 1 - xx + yy - zz, r[1, 2] + r[2, 1]]),
-            torch.stack([r[1, 0] - r[0, 1], r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], 1 - xx - yy + zz]),
-        ]
-    )
-    quat = outer[int(outer.diagonal().argmax())]
-    quat = quat / quat.norm()
-    return -quat if quat[0] < 0 else quat
 
 
 def _quat_product(a: Tensor, b: Tensor) -> Tensor:

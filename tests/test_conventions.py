@@ -16,6 +16,7 @@ from flashworld_core.generators.flashworld import cameras as vectors
 from flashworld_core.generators.flashworld.condition import prepare_image
 from flashworld_core.generators.flashworld.world import normalize_path
 from flashworld_core.rendering.render import render
+from flashworld_core.rotations import matrices_to_quats, quats_to_matrices
 from flashworld_core.scene import transform, transform_cameras
 from flashworld_core.sh import dc_to_rgb, evaluate_sh, rgb_to_dc, sh_basis
 from flashworld_core.trajectories.files import FlashWorldRequest, read_cameras, write_cameras
@@ -24,8 +25,6 @@ from flashworld_core.trajectories.poses import (
     flip_y_and_z,
     intrinsics_from_vertical_fov,
     look_at,
-    matrix_to_quaternion,
-    quaternion_to_matrix,
     vertical_fov_degrees,
 )
 from flashworld_core.trajectories.presets import make_trajectory
@@ -93,7 +92,7 @@ def project(cameras, points):
 
 
 def covariance(gaussians):
-    axes = quaternion_to_matrix(gaussians.quats) * gaussians.scales[:, None]
+    axes = quats_to_matrices(gaussians.quats) * gaussians.scales[:, None]
     return axes @ axes.transpose(1, 2)
 
 
@@ -162,10 +161,10 @@ def test_line_5_field_of_view():
 def test_line_6_quaternions():
     quarter_about_x = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
     for q in ((H, H, 0, 0), (-H, -H, 0, 0), (5, 5, 0, 0)):
-        close(quaternion_to_matrix(torch.tensor(q).float()), quarter_about_x)
-    close(matrix_to_quaternion(quarter_about_x), (H, H, 0, 0))
+        close(quats_to_matrices(torch.tensor(q).float()), quarter_about_x)
+    close(matrices_to_quats(quarter_about_x), (H, H, 0, 0))
     q = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-    back = matrix_to_quaternion(quaternion_to_matrix(q))
+    back = matrices_to_quats(quats_to_matrices(q))
     close(back.norm(dim=1), torch.ones(50))
     close(back, q / q.norm(dim=1, keepdim=True) * torch.where(q[:, :1] < 0, -1, 1))
 
@@ -233,7 +232,7 @@ def test_line_11_direction():
         1e-3,
     )
     scene, cameras = random_scene(), some_cameras()
-    rotation = quaternion_to_matrix(torch.tensor([0.3, -0.5, 0.2, 0.7], dtype=torch.float64))
+    rotation = quats_to_matrices(torch.tensor([0.3, -0.5, 0.2, 0.7], dtype=torch.float64))
     moved = {"rotation": rotation, "scale": 1.7, "translation": (1.0, 2, -3)}
     before = draw(scene, cameras, background="black").rgb
     after = draw(transform(scene, **moved), transform_cameras(cameras, **moved), background="black", near=0.017).rgb

@@ -7,6 +7,7 @@ import torch
 
 from flashworld_core import Cameras, Gaussians
 from flashworld_core.errors import FlashWorldError
+from flashworld_core.rotations import matrices_to_quats
 from flashworld_core.scene import (
     budget,
     crop,
@@ -20,7 +21,6 @@ from flashworld_core.scene import (
     validate,
 )
 from flashworld_core.sh import evaluate_sh
-from flashworld_core.similarity import rotation_to_quat
 
 
 def scene(n=50, degree=2, seed=0, dtype=torch.float64, metadata=None):
@@ -171,7 +171,7 @@ def test_matrix_to_quaternion_in_every_branch(axis):
         quat[axis] += 1
         quat = quat / quat.norm()
         matrix = quat_matrix(quat[None])[0]
-        found = rotation_to_quat(matrix)
+        found = matrices_to_quats(matrix)
         torch.testing.assert_close(quat_matrix(found[None])[0], matrix)
         assert found[0] >= 0 and found.dtype == torch.float64
 

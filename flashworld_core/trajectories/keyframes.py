@@ -13,15 +13,14 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import FlashWorldError
+from ..rotations import matrices_to_quats, quats_to_matrices
 from .easing import ease
 from .poses import (
     UP,
     checked_rotations,
     intrinsics_from_vertical_fov,
     look_at,
-    matrix_to_quaternion,
     pose,
-    quaternion_to_matrix,
     rotation_angle,
     slerp,
 )
@@ -149,7 +148,7 @@ class _Path:
             raise FlashWorldError("interpolate: keyframes must hold finite numbers.")
         self.times = [key.time for key in keyframes]
         self.positions = c2w[:, :3, 3]
-        self.quaternions = matrix_to_quaternion(
+        self.quaternions = matrices_to_quats(
             checked_rotations(c2w[:, :3, :3], "interpolate: the rotation of keyframes")
         )
         self.tangent_out, self.tangent_in = _tangents(self.positions, spline)
@@ -161,13 +160,13 @@ class _Path:
     def at(self, parameter: Tensor) -> tuple[Tensor, Tensor]:
         """Poses [V, 4, 4] and intrinsics [V, 3, 3] at [V] parameters."""
         if self.segments == 0:
-            still = pose(quaternion_to_matrix(self.quaternions), self.positions)
+            still = pose(quats_to_matrices(self.quaternions), self.positions)
             return still.expand(len(parameter), 4, 4), self.intrinsics.expand(len(parameter), 3, 3)
         i = parameter.long().clamp(0, self.segments - 1)
         t = parameter - i
         quaternions = slerp(self.quaternions[i], self.quaternions[i + 1], t)
         intrinsics = torch.lerp(self.intrinsics[i], self.intrinsics[i + 1], t[:, None, None])
-        return pose(quaternion_to_matrix(quaternions), self.position_at(i, t)), intrinsics
+        return pose(quats_to_matrices(quaternions), self.position_at(i, t)), intrinsics
 
     def position_at(self, i: Tensor, t: Tensor) -> Tensor:
         """[V, 3] positions at fraction t [V] of segments i [V]: a cubic Hermite curve."""

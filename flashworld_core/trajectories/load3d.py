@@ -12,13 +12,12 @@ import torch
 
 from ..cameras import Cameras
 from ..errors import FlashWorldError
+from ..rotations import matrices_to_quats, quats_to_matrices
 from .poses import (
     flip_y_and_z,
     intrinsics_from_vertical_fov,
     look_at,
-    matrix_to_quaternion,
     pose,
-    quaternion_to_matrix,
     vertical_fov_degrees,
 )
 
@@ -33,7 +32,7 @@ def to_load3d(cameras: Cameras, index: int = 0, focus_distance: float = 1.0) -> 
         focus_distance: how far ahead, in world units, the ``target`` is put.
     """
     c2w = flip_y_and_z(cameras.camera_to_world[index].double().cpu())
-    w, x, y, z = matrix_to_quaternion(c2w[:3, :3]).tolist()
+    w, x, y, z = matrices_to_quats(c2w[:3, :3]).tolist()
     position = c2w[:3, 3]
     target = position - focus_distance * c2w[:3, 2]
     return {
@@ -64,7 +63,7 @@ def from_load3d(info: dict, width: int, height: int) -> Cameras:
         quaternion = _vector(info, "quaternion", "wxyz")
         if float(quaternion.norm()) < 1e-8:
             raise FlashWorldError("from_load3d: the quaternion has length zero, which is no rotation.")
-        c2w = flip_y_and_z(pose(quaternion_to_matrix(quaternion), position))
+        c2w = flip_y_and_z(pose(quats_to_matrices(quaternion), position))
     else:
         flip = position.new_tensor([1.0, -1.0, -1.0])
         c2w = look_at(position * flip, _vector(info, "target", "xyz") * flip)

@@ -18,43 +18,6 @@ UP = (0.0, -1.0, 0.0)  # the world's y points down
 ROTATION_TOLERANCE = 2e-3
 
 
-def quaternion_to_matrix(quaternions: Tensor) -> Tensor:
-    """[..., 3, 3] rotations of [..., 4] wxyz quaternions of any length but zero."""
-    w, x, y, z = (quaternions / quaternions.norm(dim=-1, keepdim=True)).unbind(-1)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
-
-
-def matrix_to_quaternion(rotations: Tensor) -> Tensor:
-    """[..., 4] unit quaternions wxyz with w >= 0 of [..., 3, 3] rotations.
-
-    Four ways to solve for the quaternion divide by four different components; each matrix takes the way whose
-    divisor is largest, so half turns are as exact as small ones.
-    """
-    m = rotations
-    xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
-    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
-    xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
-    # Row i is 4 q_i q: the diagonal entries are 4 q_i^2.
-    products = torch.stack(
-        [
-            torch.stack([1 + xx + yy + zz, wx, wy, wz], dim=-1),
-            torch.stack([wx, 1 + xx - yy - zz, xy, xz], dim=-1),
-            torch.stack([wy, xy, 1 - xx + yy - zz, yz], dim=-1),
-            torch.stack([wz, xz, yz, 1 - xx - yy + zz], dim=-1),
-        ],
-        dim=-2,
-    )
-    best = products.diagonal(dim1=-2, dim2=-1).argmax(dim=-1)
-    row = products.gather(-2, best[..., None, None].expand(*best.shape, 1, 4))[..., 0, :]
-    row = row / row.norm(dim=-1, keepdim=True)
-    return torch.where(row[..., :1] < 0, -row, row)
-
-
 def slerp(start: Tensor, end: Tensor, fraction: Tensor) -> Tensor:
     """Unit quaternions ``fraction`` of the way from ``start`` to ``end``, the short way round, at constant speed.
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from flashworld_core import Cameras, FlashWorldError
+from flashworld_core.rotations import matrices_to_quats
 from flashworld_core.trajectories.keyframes import Keyframe, interpolate, keyframes_from_cameras, resample
 from flashworld_core.trajectories.poses import (
     intrinsics_from_vertical_fov,
-    matrix_to_quaternion,
     pose,
     rotation_about,
     rotation_angle,
@@ -34,7 +34,7 @@ def path(keys, views, **options):
 
 def turned(cameras):
     """[V - 1] angles between neighbouring views in degrees."""
-    quaternions = matrix_to_quaternion(cameras.camera_to_world[:, :3, :3].double())
+    quaternions = matrices_to_quats(cameras.camera_to_world[:, :3, :3].double())
     return torch.rad2deg(rotation_angle(quaternions[:-1], quaternions[1:]))
 
 

@@ -15,48 +15,13 @@ from torch import Tensor
 
 from ...cameras import Cameras
 from ...errors import FlashWorldError
+from ...rotations import matrices_to_quats, quats_to_matrices
 
 # Added to the largest camera distance before dividing by it, so that a camera that only turns stays finite.
 NORMALIZATION_MARGIN = 0.01
 
 # OpenGL axes in terms of OpenCV's: y and z change sign. The same for world and camera, hence on both sides of a pose.
 _FLIP = (1.0, -1.0, -1.0, 1.0)
-
-
-def quats_to_matrices(quats: Tensor) -> Tensor:
-    """[..., 4] quaternions wxyz of any length but zero -> [..., 3, 3] rotations."""
-    w, x, y, z = (quats * (2.0 / quats.square().sum(-1, keepdim=True)).sqrt()).unbind(-1)
-    rows = (
-        torch.stack((1 - y * y - z * z, x * y - z * w, x * z + y * w), -1),
-        torch.stack((x * y + z * w, 1 - x * x - z * z, y * z - x * w), -1),
-        torch.stack((x * z - y * w, y * z + x * w, 1 - x * x - y * y), -1),
-    )
-    return torch.stack(rows, -2)
-
-
-def matrices_to_quats(matrices: Tensor) -> Tensor:
-    """[..., 3, 3] rotations -> [..., 4] unit quaternions wxyz with w >= 0.
-
-    Each is read off the row belonging to its largest component, the only one that is never badly conditioned.
-    """
-    m = matrices
-    xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
-    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
-    xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
-    # Row i is the quaternion times four times its component i.
-    candidates = torch.stack(
-        (
-            torch.stack((1 + xx + yy + zz, wx, wy, wz), -1),
-            torch.stack((wx, 1 + xx - yy - zz, xy, xz), -1),
-            torch.stack((wy, xy, 1 - xx + yy - zz, yz), -1),
-            torch.stack((wz, xz, yz, 1 - xx - yy + zz), -1),
-        ),
-        -2,
-    )
-    largest = candidates.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    quats = candidates.gather(-2, largest[..., None, None].expand(*largest.shape, 1, 4))[..., 0, :]
-    quats = F.normalize(quats, dim=-1)
-    return torch.where(quats[..., :1] < 0, -quats, quats)
 
 
 def camera_to_world_matrices(cameras: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 
 from ...cameras import Cameras
 from ...errors import FlashWorldError
-from ..poses import invert_pose, matrix_to_quaternion, pose
+from ...rotations import matrices_to_quats
+from ..poses import invert_pose, pose
 from .order import by_name
 from .text import check_count, check_size, line_of, number, pinhole, read_text, rotation_from_quaternion, write_texts
 
@@ -160,7 +161,7 @@ def write(path: Path, cameras: Cameras) -> None:
     if folder.is_file():
         raise FlashWorldError(f"write_cameras: {folder} is a file; a COLMAP model needs a folder.")
     world_to_camera = invert_pose(cameras.camera_to_world.double())
-    quaternions = matrix_to_quaternion(world_to_camera[:, :3, :3]).to(cameras.camera_to_world.dtype)
+    quaternions = matrices_to_quats(world_to_camera[:, :3, :3]).to(cameras.camera_to_world.dtype)
     translations = world_to_camera[:, :3, 3].to(cameras.camera_to_world.dtype)
     camera_ids: dict[str, int] = {}
     images = [

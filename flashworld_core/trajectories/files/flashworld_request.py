@@ -20,7 +20,8 @@ import torch
 
 from ...cameras import Cameras
 from ...errors import FlashWorldError
-from ..poses import flip_y_and_z, matrix_to_quaternion, pose
+from ...rotations import matrices_to_quats
+from ..poses import flip_y_and_z, pose
 from .text import (
     MAX_CAMERAS,
     MAX_SIDE,
@@ -151,7 +152,7 @@ def _entries(cameras: Cameras) -> list[dict]:
     check_writable(cameras)
     dtype = cameras.camera_to_world.dtype
     c2w = flip_y_and_z(cameras.camera_to_world.double().cpu())
-    quaternions = matrix_to_quaternion(c2w[:, :3, :3]).to(dtype)
+    quaternions = matrices_to_quats(c2w[:, :3, :3]).to(dtype)
     positions = c2w[:, :3, 3].to(dtype)
     return [
         {

@@ -13,7 +13,8 @@ from torch import Tensor
 from ...cameras import Cameras
 from ...errors import FlashWorldError
 from ...formats.atomic import atomic_writer
-from ..poses import checked_rotations, quaternion_to_matrix
+from ...rotations import quats_to_matrices
+from ..poses import checked_rotations
 
 MAX_BYTES = 100 * 2**20
 MAX_CAMERAS = 100_000
@@ -97,7 +98,7 @@ def rotation_from_quaternion(wxyz: list[float], where: str) -> Tensor:
     quaternion = torch.tensor(wxyz, dtype=torch.float64)
     if float(quaternion.norm()) < 1e-8:
         raise FlashWorldError(f"read_cameras: {where} is a quaternion of length zero, which is no rotation.")
-    return quaternion_to_matrix(quaternion)
+    return quats_to_matrices(quaternion)
 
 
 def pinhole(fx: float, fy: float, cx: float, cy: float, where: str) -> Tensor:
