@@ -2,18 +2,19 @@
 
 Rows hold positions, colour coefficients (``f_dc_*``, then channel-major ``f_rest_*``), the logit of the opacity, the
 logarithms of the scales and the quaternion wxyz. Both directions stream through buffers of `CHUNK_BYTES`. Packing is
-plain numpy on one core, overlapped with the disk: blocks are moved whole, with strides, not column by column, which
-costs about as much as writing the bytes into the page cache. A compiled kernel would gain nothing, and torch's own
-threads stall for seconds on a busy machine, since each of their many small operations ends in a barrier.
+plain numpy, a few chunks at a time in threads: blocks are moved whole, with strides, not column by column, which costs
+about as much as writing the bytes into the page cache. A compiled kernel would gain little, and torch's own threads
+stall for seconds on a busy machine, since each of their many small operations ends in a barrier.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from .ply_layout import gaussian_layout, written_names
 from .ply_rows import RowReader, activate
 
 CHUNK_BYTES = 2 << 20  # small enough for a core's cache, large enough for few calls
+_MAX_WORKERS = 4  # more do not help: the bytes pass through one file
 LOGIT_LIMIT = 20.0  # sigmoid(20) is 1 in float32, sigmoid(-20) = 2e-9 shows nowhere
 LOG_SCALE_FLOOR = -27.631  # log(1e-12): a scale of 0 stays a finite number
 
@@ -78,25 +80,39 @@ def write_ply(
         "end_header\n",
     ]
     chunk = max(1, CHUNK_BYTES // (4 * len(names)))
-    # Zeros once: normals and coefficients above the scene's degree are never written to. Two buffers: one is
-    # packed here while the other goes to the disk in a thread.
-    free = deque(np.zeros((min(chunk, total), len(names)), "<f4") for _ in range(2))
-    with atomic_writer(path, where) as stream, ThreadPoolExecutor(1, "write_ply") as disk:
+    row_bytes = 4 * len(names)
+    workers = min(_MAX_WORKERS, os.cpu_count() or 1)
+    # Zeros once: normals and coefficients above the scene's degree are never written to.
+    free = [np.zeros((min(chunk, total), len(names)), "<f4") for _ in range(workers + 1)]
+    pending: deque[tuple[int, Future]] = deque()
+    disk = threading.Lock()
+    with atomic_writer(path, where) as stream, ThreadPoolExecutor(workers, "write_ply") as pool:
         stream.write("\n".join(header).encode("ascii"))
-        pending = deque()
-        for start in range(0, total, chunk):
-            check_stop(should_stop)
-            part = gaussians[start : start + chunk].detach().to("cpu", torch.float32)
-            if not free:
-                free.append(pending.popleft().result())
-            rows = free.popleft()
+        body = stream.tell()
+
+        def write_part(part: Gaussians, start: int, rows: np.ndarray) -> np.ndarray:
             packed = _pack(part, rows, coefficients, 6 if normals else 3)
             _refuse_invalid(packed, names, start, where)
-            pending.append(disk.submit(_write, stream, packed, rows))
+            with disk:  # the others pack meanwhile; they may come here in any order
+                stream.seek(body + start * row_bytes)
+                stream.write(memoryview(packed).cast("B"))
+            return rows
+
+        def finish_oldest() -> None:
+            done, write = pending.popleft()
+            free.append(write.result())
             if progress is not None:
-                progress(start + len(part), total)
-        for write in pending:
-            write.result()
+                progress(done, total)
+
+        for start in range(0, total, chunk):
+            check_stop(should_stop)
+            if not free:
+                finish_oldest()
+            part = gaussians[start : start + chunk].detach().to("cpu", torch.float32)
+            pending.append((start + len(part), pool.submit(write_part, part, start, free.pop())))
+        while pending:
+            check_stop(should_stop)
+            finish_oldest()
 
 
 def read_ply(
@@ -195,8 +211,8 @@ def _pack(part: Gaussians, rows: np.ndarray, coefficients: int, colour: int) -> 
     sh = part.sh.numpy()
     have = min(coefficients, sh.shape[1])
     tail = colour + 3 * coefficients
-    rows[:, 0:3] = part.means.numpy()
-    rows[:, colour : colour + 3] = sh[:, 0]
+    _copy_rows(rows[:, 0:3], part.means.numpy())
+    _copy_rows(rows[:, colour : colour + 3], sh[:, 0])
     if have > 1:
         # [n, 3, K - 1] view of the f_rest columns; numpy's reshape would copy such a slice.
         row_stride, item = rows.strides
@@ -207,24 +223,25 @@ def _pack(part: Gaussians, rows: np.ndarray, coefficients: int, colour: int) -> 
     opacities = part.opacities.numpy()
     with np.errstate(all="ignore"):  # 0 and 1 become infinite and are clipped; NaN passes the clipping
         rows[:, tail] = np.clip(np.log(opacities / (1 - opacities)), -LOGIT_LIMIT, LOGIT_LIMIT)
-        rows[:, tail + 1 : tail + 4] = np.maximum(np.log(part.scales.numpy()), LOG_SCALE_FLOOR)
-    rows[:, tail + 4 : tail + 8] = part.quats.numpy()
+        log_scales = np.log(part.scales.numpy())
+        _copy_rows(rows[:, tail + 1 : tail + 4], np.maximum(log_scales, LOG_SCALE_FLOOR, out=log_scales))
+    _copy_rows(rows[:, tail + 4 : tail + 8], part.quats.numpy())
     return rows
 
 
+def _copy_rows(target: np.ndarray, source: np.ndarray) -> None:
+    """``target[...] = source`` for float32 [n, w]; each row is moved as one item, two to four times faster."""
+    if source.strides[1] != source.itemsize:
+        source = np.ascontiguousarray(source)
+    item = f"V{source.shape[1] * source.itemsize}"
+    target.view(item)[...] = source.view(item)
+
+
 def _refuse_invalid(packed: np.ndarray, names: list[str], start: int, where: str) -> None:
-    with np.errstate(all="ignore"):
-        if np.isfinite(packed.sum()):  # one cheap pass; the exact search only when something is odd
-            return
-    bad = np.argwhere(~np.isfinite(packed))
-    if len(bad):
-        row, column = bad[0]
+    finite = np.isfinite(packed)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
         raise FlashWorldError(
             f"{where}: Gaussian {start + row} has no valid {names[column]} (NaN, infinite, or out of range); "
             f"scene.prune(...) drops non-finite ones, scene.validate(...) names the rule."
         )
-
-
-def _write(stream: BinaryIO, packed: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    stream.write(memoryview(packed).cast("B"))
-    return rows
