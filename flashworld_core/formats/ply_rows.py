@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterator
@@ -141,7 +142,8 @@ class RowReader:
 
     def _ascii_chunks(self):
         self._stream.seek(self.header.data_offset)
-        lines = (line for line in self._stream if line.strip())
+        text_stream = io.TextIOWrapper(self._stream, encoding="latin-1")  # rows may end in LF, CR LF or CR
+        lines = (line for line in text_stream if line.strip())
         for element in self._before:
             if sum(1 for _ in islice(lines, element.count)) < element.count:
                 raise FlashWorldError(f"{self.where}: the file ends inside element {element.name!r}.")
@@ -158,13 +160,13 @@ class RowReader:
             with np.errstate(over="ignore"):
                 yield matrix.astype(np.float32), columns
 
-    def _parse_ascii(self, text: list[bytes], width: int, start: int) -> np.ndarray:
+    def _parse_ascii(self, text: list[str], width: int, start: int) -> np.ndarray:
         try:
-            matrix = np.loadtxt(text, dtype=np.float64, ndmin=2, comments=None, encoding="latin-1")
+            matrix = np.loadtxt(text, dtype=np.float64, ndmin=2, comments=None)
             if matrix.shape != (len(text), width):
                 raise ValueError(f"{matrix.shape[1]} numbers instead of {width}")
             return matrix
-        except ValueError:
+        except ValueError as failure:
             # Find the row to name: the parser's own message counts from its chunk.
             for offset, line in enumerate(text):
                 words = line.split()
@@ -176,7 +178,7 @@ class RowReader:
                     raise FlashWorldError(
                         f"{self.where}: vertex row {start + offset} has {len(values)} numbers, expected {width}."
                     ) from None
-            raise
+            raise FlashWorldError(f"{self.where}: vertex rows {start} to {start + len(text) - 1}: {failure}.") from None
 
 
 def activate(

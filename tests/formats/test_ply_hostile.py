@@ -110,6 +110,7 @@ def test_ascii_rows(tmp_path):
     good = b" ".join([b"0.5"] * 14) + b"\n"
     head = header(3, encoding="ascii")
     refused(tmp_path, head + good + good.replace(b"0.5", b"zero", 1) + good, "vertex row 1: .*zero")
+    refused(tmp_path, head + good + good.replace(b"0.5", b"0_5", 1) + good, "vertex rows 0 to 2: .*0_5")
     refused(tmp_path, head + good + good[4:] + good, "vertex row 1 has 13 numbers, expected 14")
     refused(tmp_path, head + good + b"0.5 " + good + good, "vertex row 1 has 15 numbers")
     wide = b"0.50000 " * 14 + b"\n"
@@ -117,6 +118,8 @@ def test_ascii_rows(tmp_path):
     lists = header(3, encoding="ascii", extra="element face 9\nproperty list uchar int a")
     refused(tmp_path, lists + b"3 0 1 2 33333333333333333333333333333333\n" * 8, "ends inside element 'face'|truncated")
     (tmp_path / "ok.ply").write_bytes(head + good + b"\r\n \n" + good + good)
+    assert len(read_ply(tmp_path / "ok.ply")) == 3
+    (tmp_path / "ok.ply").write_bytes((head + good * 3).replace(b"\n", b"\r"))
     assert len(read_ply(tmp_path / "ok.ply")) == 3
 
 
