@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from flashworld_core.errors import FlashWorldError
-from flashworld_core.generators.flashworld.text import PromptCache, TextEncoder, open_text_encoder
+from flashworld_core.generators.flashworld.text import PromptCache, TextEncoder
+from flashworld_core.generators.flashworld.text_file import open_text_encoder
 from flashworld_core.generators.flashworld.tokenizer import open_tokenizer
 from flashworld_core.training.tiny_text import build_tiny_tokenizer, tiny_umt5_config
 

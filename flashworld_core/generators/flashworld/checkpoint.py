@@ -63,9 +63,9 @@ def load(
         device: where the networks go.
         vae: the Wan 2.2 VAE as a file or folder (see `encoder_file.load_frame_encoder`), or a loaded encoder; default:
             beside the model.
-        text_encoder: the UMT5 encoder as a file or folder (see `text.open_text_encoder`), or an opened one; default:
-            beside the model, if it is there. Its weights are read when the first prompt is encoded, in their own
-            stored precision unless the manifest says otherwise.
+        text_encoder: the UMT5 encoder as a file or folder (see `text_file.open_text_encoder`), or an opened one;
+            default: beside the model, if it is there. Its weights are read when the first prompt is encoded, in their
+            own stored precision unless the manifest says otherwise.
         config: sizes of a checkpoint that does not carry them; default: the published model's.
         should_stop: asked before every tensor.
 
@@ -262,7 +262,7 @@ def _open_text(source: str | Path | TextEncoder | None, manifest: Manifest, devi
         return None
     if not isinstance(source, (str, Path)):
         return source
-    from .text import open_text_encoder
+    from .text_file import open_text_encoder
 
     source = Path(source).expanduser()
     if (source / "text_encoder").is_dir():
