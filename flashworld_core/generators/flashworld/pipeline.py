@@ -94,6 +94,11 @@ class FlashWorldModel:
             module.eval().requires_grad_(False)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The precision the transformer computes in."""
+        return self.transformer.patch_embedding.weight.dtype
+
+    @property
     def modules(self) -> dict[str, Any]:
         """The parts by stage name, as `stages.Stages` wants them."""
         return {
@@ -159,7 +164,8 @@ class FlashWorldModel:
             views: resample the path to this many cameras; None takes them as they are. Models are at their best
                 with ``config.views``.
             text_embeds: [1, L, D] embedding in place of the text encoder's; the prompt then only goes on record.
-            views_per_chunk: views decoded, rendered and encoded together: the knob for peak memory (`memory`).
+            views_per_chunk: views decoded, rendered and encoded together: the knob for peak memory (`memory`). None
+                takes what a GPU has room for, at most `sampler.DEFAULT_CHUNK`, and that where ``stages`` are given.
             backend: renderer.
             stages: loads and unloads parts; None leaves each where it is.
             noise: source of random numbers in place of the seed's.
@@ -177,7 +183,7 @@ class FlashWorldModel:
             FlashWorldError: neither image nor prompt, a view or size that does not exist, and the like.
             Cancelled: ``should_stop`` answered True.
         """
-        stages = stages or ResidentStages(self.modules)
+        hosted, stages = stages is not None, stages or ResidentStages(self.modules)
         noise = noise or SeededNoise(seed)
         sampler = FewStepSampler(
             self.config,
@@ -202,6 +208,12 @@ class FlashWorldModel:
             stages=stages,
             should_stop=should_stop,
         )
+        if views_per_chunk is None and not hosted:
+            from .memory import fitting_chunk
+
+            given = request.conditions
+            size = {"views": len(given.cameras), "height": given.height, "width": given.width}
+            sampler.chunk = fitting_chunk(self, **size) or sampler.chunk
         scene = sampler.sample(
             request.conditions,
             request.schedule,

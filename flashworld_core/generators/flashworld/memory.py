@@ -1,0 +1,327 @@
+"""What a generation will need, stage by stage, before anything is loaded: `memory_plan` and `choose_chunk`.
+
+Weights and activations come from the networks themselves, built and run on the meta device (`trace`), so the figures
+follow every config. Not included: what an allocator loses to fragmentation, workspaces inside kernels, the CUDA context
+(together about 1 GB at full size; `choose_chunk` keeps a margin), and, on the CPU, the compiled kernels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import FlashWorldError
+from .assign import target_dtype
+from .config import FlashWorldConfig
+from .sampler import DEFAULT_CHUNK
+from .stages import module_device
+from .trace import peak_bytes
+
+if TYPE_CHECKING:
+    from .pipeline import FlashWorldModel
+
+logger = logging.getLogger(__name__)
+
+FLOAT32_BYTES = 4
+# UMT5-XXL, the text encoder of every Wan-sized model: embedding, 24 blocks of attention and gated feed-forward.
+_UMT5_XXL = {"vocab": 256_384, "width": 4096, "inner": 10_240, "blocks": 24, "heads": 64, "buckets": 32}
+# gsplat: a contiguous copy of each Gaussian (152 at degree 2); for each view it is in, projected position, depth,
+# conic, radius and colours, and its list entries before and after sorting.
+_CUDA_BYTES_PER_GAUSSIAN, _CUDA_BYTES_PER_GAUSSIAN_AND_VIEW = 152, 140
+_DEVICES = ("cpu", "cuda")
+_MARGIN = 0.1  # of the free memory that `choose_chunk` leaves alone
+
+
+@dataclasses.dataclass(frozen=True)
+class StageMemory:
+    """Bytes of one stage while it runs.
+
+    Attributes:
+        stage: stage name, as in `stages.StageName`.
+        weights: the network's parameters and buffers.
+        activations: largest sum of what the network makes while it runs.
+        held: what the sampler keeps meanwhile: latents, features, Gaussians, renders.
+    """
+
+    stage: str
+    weights: int
+    activations: int
+    held: int
+
+    @property
+    def peak(self) -> int:
+        """Bytes with this stage's weights alone loaded."""
+        return self.weights + self.activations + self.held
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes per stage of one generation; see `memory_plan`.
+
+    Attributes:
+        stages: in the order they run.
+        views, height, width, dtype, device_type, views_per_chunk: what was planned for.
+    """
+
+    stages: tuple[StageMemory, ...]
+    views: int
+    height: int
+    width: int
+    dtype: torch.dtype
+    device_type: str
+    views_per_chunk: int
+
+    def __getitem__(self, stage: str) -> StageMemory:
+        return next(s for s in self.stages if s.stage == stage)
+
+    def peak(self, resident: Collection[str] | None = None) -> int:
+        """Bytes at the worst moment of the generation proper.
+
+        Args:
+            resident: stages whose weights stay loaded all the time; the others' come and go (`stages.OffloadStages`).
+                None: transformer, decoder and encoder. The text encoder counts only where it is named here: it runs
+                before all else, maybe on another device, and is done then.
+        """
+        resident = ("transformer", "decoder", "encoder") if resident is None else resident
+        names = [s.stage for s in self.stages]
+        if unknown := sorted(set(resident) - set(names)):
+            raise FlashWorldError(f"MemoryPlan.peak: no stages {unknown}; there are {names}.")
+        kept = sum(s.weights for s in self.stages if s.stage in resident)
+        return max(
+            kept + s.activations + s.held + (0 if s.stage in resident else s.weights)
+            for s in self.stages
+            if s.stage != "text" or s.stage in resident
+        )
+
+    def table(self) -> str:
+        """The plan as text, in GB (1e9 bytes)."""
+        lines = [
+            f"{self.views} views of {self.height}x{self.width}, {str(self.dtype).removeprefix('torch.')}, "
+            f"{self.device_type}, {self.views_per_chunk} views a chunk",
+            f"{'stage':<12}{'weights':>9}{'activations':>13}{'held':>8}{'sum':>8}  (GB)",
+        ]
+        lines += [
+            f"{s.stage:<12}{s.weights / 1e9:>9.2f}{s.activations / 1e9:>13.2f}{s.held / 1e9:>8.2f}{s.peak / 1e9:>8.2f}"
+            for s in self.stages
+        ]
+        lines.append(
+            f"peak {self.peak() / 1e9:.2f} with the networks loaded, {self.peak(()) / 1e9:.2f} one at a time, GB"
+        )
+        return "\n".join(lines)
+
+
+def memory_plan(
+    config: FlashWorldConfig,
+    *,
+    views: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    device_type: str = "cuda",
+    views_per_chunk: int | None = None,
+    text_parameters: int | None = None,
+    text_dtype: torch.dtype | None = None,
+) -> MemoryPlan:
+    """Plan a generation's memory.
+
+    Args:
+        config: the model.
+        views, height, width: what is generated; default: the config's own.
+        dtype: of the networks: float32, bfloat16 or float16.
+        device_type: "cuda" or "cpu". On the CPU networks take one view at a time, whatever the chunk.
+        views_per_chunk: as in `FlashWorldModel.generate`; None takes its default.
+        text_parameters: of the text encoder; None: UMT5-XXL's where the width is its, else the stage is left out.
+        text_dtype: of the text encoder; default ``dtype``.
+
+    Raises:
+        FlashWorldError: sizes that do not fit the model, or an unknown dtype or device type.
+    """
+    views, height, width = views or config.views, height or config.height, width or config.width
+    chunk = min(views_per_chunk or DEFAULT_CHUNK, views)
+    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise FlashWorldError(f"memory_plan: dtype must be float32, bfloat16 or float16, got {dtype}.")
+    if device_type not in _DEVICES:
+        raise FlashWorldError(f"memory_plan: device_type must be one of {_DEVICES}, got {device_type!r}.")
+    if min(views, chunk) < 1:
+        raise FlashWorldError(f"memory_plan: views and views_per_chunk must be at least 1, got {views} and {chunk}.")
+    rows, columns = config.latent_size(height, width)
+
+    # What the sampler holds: the assembled input from the first step on, and a few float32 latents.
+    pixels = views * rows * columns
+    features = pixels * config.feature_channels * dtype.itemsize
+    base = pixels * config.input_channels * dtype.itemsize + 3 * pixels * config.latent_channels * FLOAT32_BYTES
+    grid_rows, grid_columns = config.head_grid(height, width)
+    count = views * config.num_points * grid_rows * grid_columns
+    gaussians = count * config.point_channels * FLOAT32_BYTES
+    renders = views * height * width * 3 * FLOAT32_BYTES
+
+    key, per_pass = config.to_json(), 1 if device_type == "cpu" else chunk
+    text = _text_stage(config, text_parameters, text_dtype or dtype)
+    stages = [] if text is None else [text]
+    stages += [
+        StageMemory("transformer", *_transformer_bytes(key, dtype, views, rows, columns), base),
+        StageMemory("decoder", *_decoder_bytes(key, dtype, per_pass, rows, columns), base + features + gaussians),
+        StageMemory(
+            "renderer",
+            0,
+            _render_bytes(device_type, count, chunk, height, width),
+            base + features + gaussians + renders,
+        ),
+        StageMemory(
+            "encoder", *_encoder_bytes(key, dtype, per_pass, height, width), base + features + gaussians + renders
+        ),
+        StageMemory("world", 0, _world_bytes(count, config.sh_coefficients), base + features + gaussians),
+    ]
+    return MemoryPlan(tuple(stages), views, height, width, dtype, device_type, chunk)
+
+
+def choose_chunk(
+    config: FlashWorldConfig, free_bytes: int, *, resident: Collection[str] | None = None, **options
+) -> int:
+    """The largest ``views_per_chunk``, up to the default, whose plan fits into ``free_bytes``.
+
+    Args:
+        free_bytes: memory available to everything the plan names, weights included. A tenth of it is left alone.
+        resident: as in `MemoryPlan.peak`.
+        options: as in `memory_plan`.
+
+    Raises:
+        FlashWorldError: not even one view at a time fits; the message says what is missing.
+    """
+    views = options.get("views") or config.views
+    for chunk in range(min(DEFAULT_CHUNK, views), 0, -1):
+        plan = memory_plan(config, **(options | {"views_per_chunk": chunk}))
+        if plan.peak(resident) <= (1 - _MARGIN) * free_bytes:
+            return chunk
+    raise FlashWorldError(
+        f"choose_chunk: one view at a time needs {plan.peak(resident) / 1e9:.1f} GB, but {free_bytes / 1e9:.1f} GB are "
+        "free; use a lower precision, fewer views, a smaller image, or let stages come and go (OffloadStages)."
+    )
+
+
+def fitting_chunk(model: FlashWorldModel, *, views: int, height: int, width: int) -> int | None:
+    """``views_per_chunk`` for a model that is loaded already, from what its GPU has left; None on the CPU.
+
+    If nothing fits it says so in the log and answers 1: the plan is an estimate, and trying costs little.
+    """
+    device = module_device(model.decoder)
+    if device.type != "cuda":
+        return None
+    options = {"views": views, "height": height, "width": width, "dtype": model.dtype}
+    # What the driver has left, and what torch holds in reserve.
+    free = torch.cuda.mem_get_info(device)[0]
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    plan = memory_plan(model.config, **options)
+    networks = {"transformer": model.transformer, "decoder": model.decoder, "encoder": model.encoder}
+    resident = [name for name, module in networks.items() if module_device(module) == device]
+    weights = sum(plan[name].weights for name in resident)
+    try:
+        return choose_chunk(model.config, free + weights, resident=resident, **options)
+    except FlashWorldError as error:
+        logger.warning("%s", error)
+        return 1
+
+
+# --- the stages ---------------------------------------------------------------------------------------------
+
+
+def _text_stage(config: FlashWorldConfig, parameters: int | None, dtype: torch.dtype) -> StageMemory | None:
+    """Of a UMT5 encoder; activations of one block over a full-length prompt."""
+    width, length = config.transformer["text_dim"], config.text_length
+    if parameters is None:
+        if width != _UMT5_XXL["width"]:
+            return None
+        parameters = umt5_parameters(**_UMT5_XXL)
+    inner, heads = width * 5 // 2, max(width // 64, 1)
+    # Scores in float32 beside their softmax and the position bias; the gated feed-forward keeps three inner rows.
+    activations = 3 * heads * length**2 * FLOAT32_BYTES + (3 * inner + 6 * width) * length * dtype.itemsize
+    return StageMemory("text", parameters * dtype.itemsize, activations, 0)
+
+
+def umt5_parameters(vocab: int, width: int, inner: int, blocks: int, heads: int, buckets: int) -> int:
+    """Parameters of a UMT5 encoder whose heads are 64 wide."""
+    attention = 4 * width * heads * 64 + heads * buckets
+    return vocab * width + blocks * (attention + 3 * width * inner + 2 * width) + width
+
+
+# The traces take a few tenths of a second at full size; a plan is asked for many times with few different sizes.
+
+
+@functools.lru_cache(maxsize=32)
+def _transformer_bytes(key: str, dtype: torch.dtype, views: int, rows: int, columns: int) -> tuple[int, int]:
+    from .transformer import build_transformer
+
+    config = FlashWorldConfig.from_json(key)
+    with torch.device("meta"):
+        model = build_transformer(config)
+    weights = _cast(model, dtype)
+    x = _meta(1, config.input_channels, views, rows, columns, dtype=dtype)
+    text = _meta(1, config.text_length, config.transformer["text_dim"])
+    return weights, peak_bytes(lambda: model(x, _meta(1), text))
+
+
+@functools.lru_cache(maxsize=32)
+def _decoder_bytes(key: str, dtype: torch.dtype, views: int, rows: int, columns: int) -> tuple[int, int]:
+    from .gaussian_decoder import GaussianDecoder
+
+    config = FlashWorldConfig.from_json(key)
+    with torch.device("meta"):
+        model = GaussianDecoder(config)
+    weights = _cast(model, dtype)
+    features = _meta(views, config.feature_channels, rows, columns, dtype=dtype)
+    latents, cameras = _meta(views, config.latent_channels, rows, columns), _meta(views, 11)
+    return weights, peak_bytes(lambda: model.gaussians_from_raw(model(features, latents), cameras))
+
+
+@functools.lru_cache(maxsize=32)
+def _encoder_bytes(key: str, dtype: torch.dtype, views: int, height: int, width: int) -> tuple[int, int]:
+    from .encoder import FrameEncoder
+
+    config = FlashWorldConfig.from_json(key)
+    with torch.device("meta"):
+        model = FrameEncoder(config)
+    weights = _cast(model, dtype)
+    images = _meta(views, height, width, 3)
+    return weights, peak_bytes(lambda: model.encode((images.permute(0, 3, 1, 2) * 2 - 1).clamp(-1, 1)))
+
+
+def _render_bytes(device_type: str, gaussians: int, views: int, height: int, width: int) -> int:
+    if device_type == "cuda":
+        return gaussians * (_CUDA_BYTES_PER_GAUSSIAN + views * _CUDA_BYTES_PER_GAUSSIAN_AND_VIEW)
+    try:
+        from ...rendering.cpu import bytes_per_view
+    except ImportError:  # no numba: the torch renderer, which projects one view after the other
+        return gaussians * _CUDA_BYTES_PER_GAUSSIAN_AND_VIEW
+    return views * bytes_per_view(gaussians, width, height)
+
+
+def _world_bytes(gaussians: int, sh_coefficients: int) -> int:
+    """Of turning the finished scene into the user's world."""
+    from ...gaussians import Gaussians
+    from ...scene import transform
+
+    shapes = ((gaussians, 3), (gaussians, 4), (gaussians, 3), (gaussians,), (gaussians, sh_coefficients, 3))
+    scene = Gaussians(*(_meta(*shape) for shape in shapes))
+    turn = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+    return peak_bytes(lambda: transform(scene, rotation=turn, scale=2.0, translation=torch.zeros(3)))
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> int:
+    """A meta module in the precision `FlashWorldModel.to` gives it; the bytes of its parameters and buffers."""
+    from .checkpoint import single_precision_names
+
+    module.to("meta")  # rotary tables are made on the CPU
+    keep = single_precision_names(module)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        tensor.data = tensor.data.to(target_dtype(name, tensor.dtype, dtype, keep))
+    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+
+
+def _meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
