@@ -117,7 +117,7 @@ def test_limits_stay_finite(tmp_path):
     scene.scales[0] = 0
     write_ply(tmp_path / "scene.ply", scene)
     rows = np.frombuffer((tmp_path / "scene.ply").read_bytes().split(b"end_header\n", 1)[1], "<f4")
-    assert np.isfinite(rows).all()
+    assert np.isfinite(rows).all() and np.abs(rows).max() < 40  # no reader's exp overflows in float32
     back = read_ply(tmp_path / "scene.ply")
     assert back.opacities[0] < 1e-8 and back.opacities[1] == 1 and back.opacities[2] == 0.5
     assert 0 <= back.scales[0].max() < 2e-12
