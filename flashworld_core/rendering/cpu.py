@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cpu_composite import composite, composite_backward, scatter
+from .cpu_composite import composite, composite_backward
+from .cpu_lists import scatter, sort_lists
 from .cpu_project import CAMERA, GRADIENT, RECORD, TILE, project, project_backward
 from .cpu_threads import run_ranges
 
@@ -29,7 +30,7 @@ _GAUSSIANS_PER_TASK = 16384
 _TILES_PER_TASK = 8
 
 _warm_up_lock = threading.Lock()
-_warm_up_thread: threading.Thread | None = None
+_warm_up_threads: dict[bool, threading.Thread] = {}  # by whether gradients are included
 
 
 def rasterize(
@@ -136,6 +137,7 @@ def _forward(settings: _Settings, *gaussians: Tensor):
     images = rgb.numpy(), depth.numpy(), alpha.numpy()
 
     def composite_tiles(start, stop):
+        sort_lists(start, stop, tile_starts, entries)
         composite(start, stop, tile_starts, entries, records, settings.backgrounds, settings.size, *images)
 
     run_ranges(composite_tiles, views * tiles, _TILES_PER_TASK)
@@ -190,27 +192,32 @@ def bytes_per_view(gaussians: int, width: int, height: int) -> int:
     return gaussians * (4 * RECORD + 8 + 2 * 8) + 20 * width * height
 
 
-def warm_up(wait: bool = True) -> None:
-    """Compile the kernels (seconds; from the disk cache, a fraction of one). Without ``wait``, in the background.
+def warm_up(wait: bool = True, gradients: bool = False) -> None:
+    """Compile the kernels (seconds; from the disk cache, a fraction of one), those for ``gradients`` too if asked.
 
-    A render that starts meanwhile waits for the kernel it needs: which backend draws a picture never depends on timing.
+    Without ``wait`` it happens in a background thread. A render that starts meanwhile waits for the kernels it needs:
+    which backend draws a picture never depends on timing.
     """
-    global _warm_up_thread
     with _warm_up_lock:
-        if _warm_up_thread is None:
-            _warm_up_thread = threading.Thread(target=_render_one_pixel, name="flashworld-warm-up", daemon=True)
-            _warm_up_thread.start()
+        thread = _warm_up_threads.get(gradients)
+        if thread is None:
+            thread = threading.Thread(
+                target=_render_one_pixel, args=(gradients,), name="flashworld-warm-up", daemon=True
+            )
+            _warm_up_threads[gradients] = thread
+            thread.start()
     if wait:
-        _warm_up_thread.join()
+        thread.join()
 
 
-def _render_one_pixel():
+def _render_one_pixel(gradients: bool) -> None:
     one = [torch.tensor([[0.0, 0, 1]]), torch.ones(1, 4), torch.ones(1, 3), torch.ones(1), torch.zeros(1, 1, 3)]
-    one[0].requires_grad_(True)
+    one[0].requires_grad_(gradients)
     settings = {"background": torch.zeros(1, 3), "near": 0.01, "far": 10.0, "sh_degree": 0}
     try:
         with torch.enable_grad():
             rgb, _, _ = rasterize(*one, torch.eye(4)[None], torch.eye(3)[None], 1, 1, **settings)
-            rgb.sum().backward()
+            if gradients:
+                rgb.sum().backward()
     except Exception:  # the render that follows fails the same way, in the caller's thread
         logger.exception("CPU renderer: warming up failed.")

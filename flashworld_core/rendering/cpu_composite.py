@@ -1,4 +1,4 @@
-"""Numba kernels: tile lists, front-to-back compositing, and its gradient.
+"""Numba kernels: front-to-back compositing of tiles, and its gradient.
 
 A tile is 16 x 16 pixels. Its state lives in ONE flat float32 buffer at constant uint64 offsets, and the innermost loop
 is one row of 16 pixels: that is what lets LLVM turn each row into a few vector instructions (signed offsets, or one
@@ -53,76 +53,10 @@ def _exp(t):
 
 
 @kernel
-def scatter(start, stop, rects, records, tiles_x, cursors, entries):
-    """Append Gaussians start..stop of one view to their tiles' lists: (depth bits << 32 | index) at cursors[tile]."""
-    bits = np.empty(1, np.float32)
-    as_int = bits.view(np.uint32)
-    for n in range(start, stop):
-        columns = rects[n, 2]
-        if columns == 0:
-            continue
-        bits[0] = records[n, 9]
-        entry = (u64(as_int[0]) << u64(32)) | u64(n)
-        for ty in range(rects[n, 1], rects[n, 1] + rects[n, 3]):
-            for tx in range(rects[n, 0], rects[n, 0] + columns):
-                tile = ty * tiles_x + tx
-                entries[cursors[tile]] = entry
-                cursors[tile] += 1
-
-
-@kernel
-def _sort_by_depth(entries, spare):
-    """Sort one tile's list by its upper 32 bits, stable (lists arrive in index order). ``spare`` is as long."""
-    count = len(entries)
-    if count <= 24:
-        for i in range(1, count):
-            entry = entries[i]
-            j = i
-            while j > 0 and entries[j - 1] > entry:
-                entries[j] = entries[j - 1]
-                j -= 1
-            entries[j] = entry
-        return
-    # Subtracting the nearest depth leaves few significant bits, so fewer 8-bit passes.
-    low, high = entries[0] >> u64(32), entries[0] >> u64(32)
-    for i in range(count):
-        key = entries[i] >> u64(32)
-        low, high = min(low, key), max(high, key)
-    span = high - low
-    buckets = np.empty(256, np.int64)
-    source, target = entries, spare
-    shift = u64(0)
-    passes = 0
-    while (span >> shift) > u64(0):
-        buckets[:] = 0
-        for i in range(count):
-            buckets[(((source[i] >> u64(32)) - low) >> shift) & u64(255)] += 1
-        total = 0
-        for i in range(256):
-            size = buckets[i]
-            buckets[i] = total
-            total += size
-        for i in range(count):
-            digit = (((source[i] >> u64(32)) - low) >> shift) & u64(255)
-            target[buckets[digit]] = source[i]
-            buckets[digit] += 1
-        source, target = target, source
-        shift += u64(8)
-        passes += 1
-    if passes % 2 == 1:
-        for i in range(count):
-            entries[i] = spare[i]
-
-
-@kernel
 def composite(start, stop, tile_starts, entries, records, backgrounds, size, rgb, depth, alpha):
-    """Sort the lists of tiles start..stop (all views in sequence) and composite them into the images."""
+    """Composite the sorted lists of tiles start..stop (all views in sequence) into the images."""
     width, height = size[0], size[1]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    longest = 0
-    for tile in range(start, stop):
-        longest = max(longest, tile_starts[tile + 1] - tile_starts[tile])
-    spare = np.empty(longest, np.uint64)
     buf = np.empty(_FORWARD_SIZE, np.float32)
     for i in range(16):
         buf[i] = i
@@ -140,7 +74,6 @@ def composite(start, stop, tile_starts, entries, records, backgrounds, size, rgb
         for row in range(TILE):
             row_live[row] = row < tile_rows
         begin, end = tile_starts[tile], tile_starts[tile + 1]
-        _sort_by_depth(entries[begin:end], spare)
         while begin < end:
             batch = min(_GATHER, end - begin)
             for i in range(batch):

@@ -131,14 +131,15 @@ def render(
     return RenderOutput(*(None if f[0] is None else f[0] if len(f) == 1 else torch.cat(f) for f in fields))
 
 
-def warm_up(device: torch.device | str = "cpu", wait: bool = False) -> None:
+def warm_up(device: torch.device | str = "cpu", wait: bool = False, gradients: bool = False) -> None:
     """Get the backend for ``device`` ready; the CPU renderer compiles on first use (seconds), then caches on disk.
 
     Call it early: it works in a background thread unless ``wait``, and a render that comes before it is done waits.
+    ``gradients`` includes what only backward passes need.
     """
     name, _ = _load_backend("auto", torch.device(device))
     if name == "cpu":
-        importlib.import_module(_MODULES[name], __package__).warm_up(wait)
+        importlib.import_module(_MODULES[name], __package__).warm_up(wait, gradients)
 
 
 def _load_backend(wanted: str, device: torch.device):

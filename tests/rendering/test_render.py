@@ -1,7 +1,9 @@
 import dataclasses
 import importlib
 import logging
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from flashworld_core.rendering import torch_reference
 from flashworld_core.rendering.render import MODES, RenderOutput, render, warm_up
 
 render_module = importlib.import_module("flashworld_core.rendering.render")
+REPOSITORY = Path(__file__).resolve().parents[2]
 BACKENDS = [
     "torch",
     pytest.param("cpu", marks=pytest.mark.skipif(not importlib.util.find_spec("numba"), reason="no numba")),
@@ -233,3 +236,14 @@ def test_auto_takes_the_compiled_renderer(scene, monkeypatch, nothing_loaded):
 def test_warm_up_is_safe_to_repeat():
     warm_up()
     warm_up(wait=True)
+    warm_up(wait=True, gradients=True)
+
+
+def test_importing_the_renderer_stays_light():
+    """numba and gsplat are for the first render, not for the import."""
+    code = (
+        "import sys, flashworld_core.rendering.render;"
+        "sys.exit(' '.join({'numba', 'gsplat', 'scipy', 'diffusers'} & set(sys.modules)) or 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert result.returncode == 0, result.stderr
