@@ -102,21 +102,26 @@ def write_card(out: Path, folder: Path, commands: list[str], scenes: int = 32) -
 
 
 def draw_curve(journal: Path, target: Path) -> None:
-    """PSNR over training time, per step of the few-step loop, from a run's journal."""
+    """PSNR over updates, for the first and last step of the few-step loop, from a run's journal."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    rows = []
+    for row in reversed([json.loads(line) for line in journal.read_text().splitlines()]):
+        # A run that was stopped and resumed repeats what came after its last checkpoint: the later rows count.
+        if not rows or row["updates"] < rows[-1]["updates"]:
+            rows.append(row)
+    rows.reverse()
     figure, axes = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
     for color, prefix, label in (("tab:blue", "input_db", "input view"), ("tab:orange", "novel_db", "novel views")):
         for n, style in ((0, ":"), (3, "-")):
-            points = [(row["seconds"] / 60, row[f"{prefix}{n}"]) for row in rows if f"{prefix}{n}" in row]
+            points = [(row["updates"], row[f"{prefix}{n}"]) for row in rows if f"{prefix}{n}" in row]
             axes.plot(
                 *zip(*points, strict=True), style, color=color, label=f"{label}, step {n + 1}"
             ) if points else None
-    axes.set(xlabel="minutes", ylabel="PSNR on training scenes (dB)", title="flashworld-tiny, generator training")
+    axes.set(xlabel="updates", ylabel="PSNR on training scenes (dB)", title="flashworld-tiny, generator training")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(target, dpi=110)
