@@ -1,39 +1,38 @@
 """What a generation will need, stage by stage, before anything is loaded: `memory_plan` and `choose_chunk`.
 
-Weights and activations come from the networks themselves, built and run on the meta device (`trace`), so the figures
-follow every config. Not included: what an allocator loses to fragmentation, workspaces inside kernels, the CUDA context
-(together about 1 GB at full size; `choose_chunk` keeps a margin), and, on the CPU, the compiled kernels.
+Weights and activations come from the networks themselves (`footprint`), so the figures follow every config. Not
+included: what an allocator loses to fragmentation, workspaces inside kernels and the CUDA context (together about 1 GB
+at full size; `choose_chunk` keeps a margin).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
 from ...errors import FlashWorldError
-from .assign import target_dtype
 from .config import FlashWorldConfig
+from .footprint import (
+    FLOAT32_BYTES,
+    decoder_bytes,
+    encoder_bytes,
+    render_bytes,
+    text_bytes,
+    transformer_bytes,
+    world_bytes,
+)
 from .sampler import DEFAULT_CHUNK
 from .stages import module_device
-from .trace import peak_bytes
 
 if TYPE_CHECKING:
     from .pipeline import FlashWorldModel
 
 logger = logging.getLogger(__name__)
 
-FLOAT32_BYTES = 4
-# UMT5-XXL, the text encoder of every Wan-sized model: embedding, 24 blocks of attention and gated feed-forward.
-_UMT5_XXL = {"vocab": 256_384, "width": 4096, "inner": 10_240, "blocks": 24, "heads": 64, "buckets": 32}
-# gsplat: a contiguous copy of each Gaussian (152 at degree 2); for each view it is in, projected position, depth,
-# conic, radius and colours, and its list entries before and after sorting.
-_CUDA_BYTES_PER_GAUSSIAN, _CUDA_BYTES_PER_GAUSSIAN_AND_VIEW = 152, 140
 _DEVICES = ("cpu", "cuda")
 _MARGIN = 0.1  # of the free memory that `choose_chunk` leaves alone
 
@@ -162,21 +161,21 @@ def memory_plan(
     renders = views * height * width * 3 * FLOAT32_BYTES
 
     key, per_pass = config.to_json(), 1 if device_type == "cpu" else chunk
-    text = _text_stage(config, text_parameters, text_dtype or dtype)
-    stages = [] if text is None else [text]
+    text = text_bytes(config, text_dtype or dtype, text_parameters)
+    stages = [] if text is None else [StageMemory("text", *text, 0)]
     stages += [
-        StageMemory("transformer", *_transformer_bytes(key, dtype, views, rows, columns), base),
-        StageMemory("decoder", *_decoder_bytes(key, dtype, per_pass, rows, columns), base + features + gaussians),
+        StageMemory("transformer", *transformer_bytes(key, dtype, views, rows, columns), base),
+        StageMemory("decoder", *decoder_bytes(key, dtype, per_pass, rows, columns), base + features + gaussians),
         StageMemory(
             "renderer",
             0,
-            _render_bytes(device_type, count, chunk, height, width),
+            render_bytes(device_type, count, chunk, height, width),
             base + features + gaussians + renders,
         ),
         StageMemory(
-            "encoder", *_encoder_bytes(key, dtype, per_pass, height, width), base + features + gaussians + renders
+            "encoder", *encoder_bytes(key, dtype, per_pass, height, width), base + features + gaussians + renders
         ),
-        StageMemory("world", 0, _world_bytes(count, config.sh_coefficients), base + features + gaussians),
+        StageMemory("world", 0, world_bytes(count, config.sh_coefficients), base + features + gaussians),
     ]
     return MemoryPlan(tuple(stages), views, height, width, dtype, device_type, chunk)
 
@@ -226,102 +225,3 @@ def fitting_chunk(model: FlashWorldModel, *, views: int, height: int, width: int
     except FlashWorldError as error:
         logger.warning("%s", error)
         return 1
-
-
-# --- the stages ---------------------------------------------------------------------------------------------
-
-
-def _text_stage(config: FlashWorldConfig, parameters: int | None, dtype: torch.dtype) -> StageMemory | None:
-    """Of a UMT5 encoder; activations of one block over a full-length prompt."""
-    width, length = config.transformer["text_dim"], config.text_length
-    if parameters is None:
-        if width != _UMT5_XXL["width"]:
-            return None
-        parameters = umt5_parameters(**_UMT5_XXL)
-    inner, heads = width * 5 // 2, max(width // 64, 1)
-    # Scores in float32 beside their softmax and the position bias; the gated feed-forward keeps three inner rows.
-    activations = 3 * heads * length**2 * FLOAT32_BYTES + (3 * inner + 6 * width) * length * dtype.itemsize
-    return StageMemory("text", parameters * dtype.itemsize, activations, 0)
-
-
-def umt5_parameters(vocab: int, width: int, inner: int, blocks: int, heads: int, buckets: int) -> int:
-    """Parameters of a UMT5 encoder whose heads are 64 wide."""
-    attention = 4 * width * heads * 64 + heads * buckets
-    return vocab * width + blocks * (attention + 3 * width * inner + 2 * width) + width
-
-
-# The traces take a few tenths of a second at full size; a plan is asked for many times with few different sizes.
-
-
-@functools.lru_cache(maxsize=32)
-def _transformer_bytes(key: str, dtype: torch.dtype, views: int, rows: int, columns: int) -> tuple[int, int]:
-    from .transformer import build_transformer
-
-    config = FlashWorldConfig.from_json(key)
-    with torch.device("meta"):
-        model = build_transformer(config)
-    weights = _cast(model, dtype)
-    x = _meta(1, config.input_channels, views, rows, columns, dtype=dtype)
-    text = _meta(1, config.text_length, config.transformer["text_dim"])
-    return weights, peak_bytes(lambda: model(x, _meta(1), text))
-
-
-@functools.lru_cache(maxsize=32)
-def _decoder_bytes(key: str, dtype: torch.dtype, views: int, rows: int, columns: int) -> tuple[int, int]:
-    from .gaussian_decoder import GaussianDecoder
-
-    config = FlashWorldConfig.from_json(key)
-    with torch.device("meta"):
-        model = GaussianDecoder(config)
-    weights = _cast(model, dtype)
-    features = _meta(views, config.feature_channels, rows, columns, dtype=dtype)
-    latents, cameras = _meta(views, config.latent_channels, rows, columns), _meta(views, 11)
-    return weights, peak_bytes(lambda: model.gaussians_from_raw(model(features, latents), cameras))
-
-
-@functools.lru_cache(maxsize=32)
-def _encoder_bytes(key: str, dtype: torch.dtype, views: int, height: int, width: int) -> tuple[int, int]:
-    from .encoder import FrameEncoder
-
-    config = FlashWorldConfig.from_json(key)
-    with torch.device("meta"):
-        model = FrameEncoder(config)
-    weights = _cast(model, dtype)
-    images = _meta(views, height, width, 3)
-    return weights, peak_bytes(lambda: model.encode((images.permute(0, 3, 1, 2) * 2 - 1).clamp(-1, 1)))
-
-
-def _render_bytes(device_type: str, gaussians: int, views: int, height: int, width: int) -> int:
-    if device_type == "cuda":
-        return gaussians * (_CUDA_BYTES_PER_GAUSSIAN + views * _CUDA_BYTES_PER_GAUSSIAN_AND_VIEW)
-    try:
-        from ...rendering.cpu import bytes_per_view
-    except ImportError:  # no numba: the torch renderer, which projects one view after the other
-        return gaussians * _CUDA_BYTES_PER_GAUSSIAN_AND_VIEW
-    return views * bytes_per_view(gaussians, width, height)
-
-
-def _world_bytes(gaussians: int, sh_coefficients: int) -> int:
-    """Of turning the finished scene into the user's world."""
-    from ...gaussians import Gaussians
-    from ...scene import transform
-
-    shapes = ((gaussians, 3), (gaussians, 4), (gaussians, 3), (gaussians,), (gaussians, sh_coefficients, 3))
-    scene = Gaussians(*(_meta(*shape) for shape in shapes))
-    turn = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
-    return peak_bytes(lambda: transform(scene, rotation=turn, scale=2.0, translation=torch.zeros(3)))
-
-
-def _cast(module: nn.Module, dtype: torch.dtype) -> int:
-    """A meta module in the precision `FlashWorldModel.to` gives it; the bytes of its parameters and buffers."""
-    from .checkpoint import single_precision_names
-
-    module.to("meta")  # rotary tables are made on the CPU
-    keep = single_precision_names(module)
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        tensor.data = tensor.data.to(target_dtype(name, tensor.dtype, dtype, keep))
-    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
-
-
-def _meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.empty(shape, dtype=dtype, device="meta")
