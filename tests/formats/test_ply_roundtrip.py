@@ -189,7 +189,7 @@ METADATA = {
     " spaced key ": "  leading and trailing  ",
     "nested": {"resolution": [24, 480, 704], "nothing": None, "yes": True},
     "scene_scale": 1.0625,
-    "long": "word " * 200,
+    "long": "a b" * 300,  # a space at the end of some header lines, at the start of others
 }
 
 
