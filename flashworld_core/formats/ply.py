@@ -2,7 +2,7 @@
 
 Rows hold positions, colour coefficients (``f_dc_*``, then channel-major ``f_rest_*``), the logit of the opacity, the
 logarithms of the scales and the quaternion wxyz. Both directions stream through buffers of `CHUNK_BYTES`. Packing is
-plain numpy, a few chunks at a time in threads: blocks are moved whole, with strides, not column by column, which costs
+plain numpy, in a few threads: blocks are moved whole, with strides, not column by column, which costs
 about as much as writing the bytes into the page cache. A compiled kernel would gain little, and torch's own threads
 stall for seconds on a busy machine, since each of their many small operations ends in a barrier.
 """
@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -80,39 +79,19 @@ def write_ply(
         "end_header\n",
     ]
     chunk = max(1, CHUNK_BYTES // (4 * len(names)))
-    row_bytes = 4 * len(names)
-    workers = min(_MAX_WORKERS, os.cpu_count() or 1)
-    # Zeros once: normals and coefficients above the scene's degree are never written to.
-    free = [np.zeros((min(chunk, total), len(names)), "<f4") for _ in range(workers + 1)]
-    pending: deque[tuple[int, Future]] = deque()
-    disk = threading.Lock()
-    with atomic_writer(path, where) as stream, ThreadPoolExecutor(workers, "write_ply") as pool:
+    with atomic_writer(path, where) as stream:
         stream.write("\n".join(header).encode("ascii"))
-        body = stream.tell()
-
-        def write_part(part: Gaussians, start: int, rows: np.ndarray) -> np.ndarray:
-            packed = _pack(part, rows, coefficients, 6 if normals else 3)
-            _refuse_invalid(packed, names, start, where)
-            with disk:  # the others pack meanwhile; they may come here in any order
-                stream.seek(body + start * row_bytes)
-                stream.write(memoryview(packed).cast("B"))
-            return rows
-
-        def finish_oldest() -> None:
-            done, write = pending.popleft()
-            free.append(write.result())
-            if progress is not None:
-                progress(done, total)
-
-        for start in range(0, total, chunk):
-            check_stop(should_stop)
-            if not free:
-                finish_oldest()
-            part = gaussians[start : start + chunk].detach().to("cpu", torch.float32)
-            pending.append((start + len(part), pool.submit(write_part, part, start, free.pop())))
-        while pending:
-            check_stop(should_stop)
-            finish_oldest()
+        stream.flush()
+        work = _WriteWork(gaussians, names, coefficients, normals, chunk, stream.tell(), where)
+        helpers = min(_MAX_WORKERS, os.cpu_count() or 1, -(-total // chunk)) - 1
+        with ThreadPoolExecutor(max(1, helpers), where) as pool:
+            running = [pool.submit(work.run_with_own_handle, stream.name) for _ in range(helpers)]
+            work.run(stream, progress, should_stop)
+            for helper in running:
+                helper.result()
+        check_stop(should_stop)
+    if progress is not None and work.reported < total:  # what the helpers finished last
+        progress(total, total)
 
 
 def read_ply(
@@ -193,6 +172,55 @@ def ply_info(path: str | os.PathLike) -> dict:
     except FlashWorldError as error:
         info["reason"] = str(error)
     return info
+
+
+class _WriteWork:
+    """The chunks of one file, taken by any number of threads until none is left.
+
+    Every thread packs into a buffer of its own and writes at the chunk's place through a file handle of its own,
+    so that none ever waits for another: on a busy machine each hand-over would cost a time slice.
+    """
+
+    def __init__(
+        self, gaussians, names: list[str], coefficients: int, normals: bool, chunk: int, body: int, where: str
+    ):
+        self._gaussians, self._names, self._coefficients = gaussians, names, coefficients
+        self._colour = 6 if normals else 3
+        self._chunk, self._body, self._where = chunk, body, where
+        self._starts = iter(range(0, len(gaussians), chunk))
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._done = self.reported = 0
+
+    def run(self, stream: BinaryIO, progress=None, should_stop=None) -> None:
+        """Pack and write chunks; whatever goes wrong here ends the other threads too."""
+        total, row_bytes = len(self._gaussians), 4 * len(self._names)
+        # Zeros once: normals and coefficients above the scene's degree are never written to.
+        rows = np.zeros((min(self._chunk, total), len(self._names)), "<f4")
+        try:
+            while (start := self._take()) is not None:
+                check_stop(should_stop)
+                part = self._gaussians[start : start + self._chunk].detach().to("cpu", torch.float32)
+                packed = _pack(part, rows, self._coefficients, self._colour)
+                _refuse_invalid(packed, self._names, start, self._where)
+                stream.seek(self._body + start * row_bytes)
+                stream.write(memoryview(packed).cast("B"))
+                with self._lock:
+                    self._done += len(part)
+                    done = self._done
+                if progress is not None:
+                    self.reported = done
+                    progress(done, total)
+        except BaseException:
+            self._stop.set()
+            raise
+
+    def run_with_own_handle(self, path: str) -> None:
+        with open(path, "r+b") as stream:
+            self.run(stream)
+
+    def _take(self) -> int | None:
+        with self._lock:
+            return None if self._stop.is_set() else next(self._starts, None)
 
 
 def _pack(part: Gaussians, rows: np.ndarray, coefficients: int, colour: int) -> np.ndarray:

@@ -231,6 +231,7 @@ def test_metadata_that_is_no_json(tmp_path, value):
 
 def test_progress_counts_gaussians(tmp_path, monkeypatch):
     monkeypatch.setattr(ply, "CHUNK_BYTES", 560)  # ten rows of 14 floats
+    monkeypatch.setattr(ply, "_MAX_WORKERS", 1)
     seen = []
     write_ply(tmp_path / "scene.ply", random_scene(35, 0), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(10, 35), (20, 35), (30, 35), (35, 35)]
@@ -239,15 +240,30 @@ def test_progress_counts_gaussians(tmp_path, monkeypatch):
     assert seen == [(10, 35), (20, 35), (30, 35), (35, 35)]
 
 
-@pytest.mark.parametrize("after", [0, 2, 3])
+@pytest.mark.parametrize("workers", [1, 2, 8])
+@pytest.mark.parametrize("cores", [None, 1, 16])
+def test_any_number_of_threads_writes_the_same_bytes(tmp_path, monkeypatch, workers, cores):
+    monkeypatch.setattr(ply, "CHUNK_BYTES", 300)
+    scene = random_scene(500, 2)
+    write_ply(tmp_path / "first.ply", scene)
+    monkeypatch.setattr(ply, "_MAX_WORKERS", workers)
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    seen = []
+    write_ply(tmp_path / "again.ply", scene, progress=lambda done, total: seen.append((done, total)))
+    assert (tmp_path / "first.ply").read_bytes() == (tmp_path / "again.ply").read_bytes()
+    assert seen[-1] == (500, 500) and seen == sorted(set(seen))
+
+
 @pytest.mark.parametrize("action", ["write", "read"])
-def test_stopping_leaves_nothing(tmp_path, monkeypatch, action, after):
+@pytest.mark.parametrize(("workers", "after"), [(1, 0), (1, 2), (1, 3), (4, 0)])
+def test_stopping_leaves_nothing(tmp_path, monkeypatch, action, workers, after):
     monkeypatch.setattr(ply, "CHUNK_BYTES", 560)
+    monkeypatch.setattr(ply, "_MAX_WORKERS", workers)
     path = tmp_path / "scene.ply"
     write_ply(path, random_scene(35, 0))
     before = path.read_bytes()
     seen = []
-    options = {"progress": lambda done, total: seen.append(done), "should_stop": lambda: len(seen) == after}
+    options = {"progress": lambda done, total: seen.append(done), "should_stop": lambda: len(seen) >= after}
     with pytest.raises(Cancelled):
         if action == "write":
             write_ply(path, random_scene(35, 0, seed=5), **options)
