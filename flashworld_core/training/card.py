@@ -26,6 +26,7 @@ Licence: Apache-2.0.
 {scenes} scenes of the "test" split (seeds 0 to {last}), full few-step generation from one picture and the prompt;
 scene i gives its view i mod {views}; {novel} novel views per scene off the path. PSNR in dB, mean over scenes;
 beside it what one flat picture in the scene's mean colour scores. `figures.json` has every scene.
+A scene made from the prompt alone is one of many that fit it, so its score against one truth says little.
 
 | | PSNR | goal | mean colour |
 |---|---|---|---|
