@@ -113,7 +113,7 @@ def full_view(rounds: int, report) -> None:
         if round_:
             ours.append(seconds)
             theirs.append(peer)
-    report(f"### One full view: {FULL:,} Gaussians of degree 2, 480x704\n".replace(",", " "))
+    report(f"### One full view, {FULL / 1e6:.2f} million Gaussians of degree 2, 480x704\n")
     report(f"numba: {statistics.median(ours):.2f} s")
     if comfyui:
         peer = statistics.median(theirs)
