@@ -40,7 +40,10 @@ def kernel(function: Callable) -> Callable:
 
 
 def _forget_pools():
-    _pools.clear()  # threads do not survive a fork
+    """After a fork: threads do not survive it, and another thread may have held the lock."""
+    global _pools_lock
+    _pools.clear()
+    _pools_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

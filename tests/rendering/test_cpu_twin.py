@@ -1,5 +1,7 @@
 """The numba rasterizer against the torch reference: same images, same gradients, same bits on every run."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from splat_scenes import make_cameras, make_gaussians, rasterize_arguments
@@ -104,6 +106,14 @@ def test_same_bits_on_every_run_and_any_thread_count():
                 assert torch.equal(a, b)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_renders_may_run_at_once():
+    arguments, keyword = rasterize_arguments(make_gaussians(20000, 1, size=0.02), make_cameras(3, 70, 50))
+    expected = run(cpu, arguments, keyword)
+    with ThreadPoolExecutor(4) as pool:
+        for images, gradients in pool.map(lambda _: run(cpu, arguments, keyword), range(8)):
+            assert all(torch.equal(a, b) for a, b in zip(expected[0] + expected[1], images + gradients, strict=True))
 
 
 def test_views_do_not_depend_on_their_company():
