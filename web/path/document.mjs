@@ -1,0 +1,107 @@
+/**
+ * The camera path document: the JSON text kept in a Camera Path node's `keyframes` widget. Twin of the core's
+ * trajectories/document.py; what one refuses, the other refuses.
+ *
+ * {"version": 1, "spline": "catmull_rom"|"linear", "timing": "constant_speed"|"even"|"times", "loop": false,
+ *  "keyframes": [{"position": [x, y, z], "quaternion": [w, x, y, z], "vertical_fov_degrees": 60 or null,
+ *                 "time": seconds or null}, ...]}
+ */
+
+export const SPLINES = Object.freeze(["catmull_rom", "linear"]);
+export const TIMINGS = Object.freeze(["constant_speed", "even", "times"]);
+export const MAX_TEXT = 4_000_000;
+export const MAX_KEYFRAMES = 10_000;
+
+export const emptyDocument = () => ({ spline: "catmull_rom", timing: "constant_speed", loop: false, keyframes: [] });
+
+/**
+ * The document of a text; an empty text is an empty document.
+ *
+ * @param {string} text from a workflow file, so from anybody
+ * @returns {{spline: string, timing: string, loop: boolean, keyframes: object[]}}
+ * @throws {Error} in one sentence, what is wrong and where
+ */
+export function parseDocument(text) {
+  if (typeof text !== "string" || text.trim() === "") return emptyDocument();
+  if (text.length > MAX_TEXT) throw new Error(`The camera path is longer than ${MAX_TEXT} characters.`);
+  let data;
+  try {
+    data = JSON.parse(text);
+  } catch {
+    throw new Error("The camera path is not valid JSON.");
+  }
+  if (!isRecord(data)) throw new Error("The camera path must be a JSON object.");
+  if (data.version !== 1) throw new Error(`The camera path has version ${short(data.version)}; this pack reads version 1.`);
+  const keyframes = data.keyframes ?? [];
+  if (!Array.isArray(keyframes)) throw new Error("keyframes must be a list.");
+  if (keyframes.length > MAX_KEYFRAMES) throw new Error(`The camera path has more than ${MAX_KEYFRAMES} keyframes.`);
+  const loop = data.loop ?? false;
+  if (typeof loop !== "boolean") throw new Error("loop must be true or false.");
+  return {
+    spline: choice("spline", data.spline ?? "catmull_rom", SPLINES),
+    timing: choice("timing", data.timing ?? "constant_speed", TIMINGS),
+    loop,
+    keyframes: keyframes.map(parseKeyframe),
+  };
+}
+
+/** The text of a document; of an empty one without choices of its own, the empty text. */
+export function writeDocument(document) {
+  const { spline, timing, loop, keyframes } = document;
+  const empty = emptyDocument();
+  if (keyframes.length === 0 && spline === empty.spline && timing === empty.timing && !loop) return "";
+  return JSON.stringify({ version: 1, spline, timing, loop, keyframes });
+}
+
+/**
+ * Keys as `interpolate` wants them: field of view filled in, and the first repeated at the end of a loop.
+ *
+ * @param {number} fieldOfView vertical degrees, for keyframes without their own
+ */
+export function keysOf(document, fieldOfView) {
+  const keys = document.keyframes.map((key) => ({
+    position: key.position,
+    quaternion: key.quaternion,
+    fov: key.vertical_fov_degrees ?? fieldOfView,
+    time: key.time,
+  }));
+  if (document.loop && keys.length > 1) {
+    const [first, last] = [keys[0], keys[keys.length - 1]];
+    const known = keys.every((key) => key.time !== null);
+    const time = known ? last.time + (last.time - first.time) / (keys.length - 1) : null;
+    keys.push({ ...first, time });
+  }
+  return keys;
+}
+
+function parseKeyframe(data, i) {
+  if (!isRecord(data)) throw new Error(`Keyframe ${i + 1} must be a JSON object.`);
+  const position = numbers(data.position, 3, `position of keyframe ${i + 1}`);
+  const quaternion = numbers(data.quaternion, 4, `quaternion of keyframe ${i + 1}`);
+  const size = Math.hypot(...quaternion);
+  if (!(size > 1e-8 && Number.isFinite(size))) throw new Error(`The quaternion of keyframe ${i + 1} has length zero.`);
+  const fov = data.vertical_fov_degrees ?? null;
+  if (fov !== null && !(isNumber(fov) && fov > 0 && fov < 180)) {
+    throw new Error(`The field of view of keyframe ${i + 1} must be between 0 and 180 degrees.`);
+  }
+  const time = data.time ?? null;
+  if (time !== null && !isNumber(time)) throw new Error(`The time of keyframe ${i + 1} must be a number of seconds.`);
+  return { position, quaternion, vertical_fov_degrees: fov, time };
+}
+
+const isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+
+function numbers(value, count, what) {
+  if (!Array.isArray(value) || value.length !== count || !value.every(isNumber)) {
+    throw new Error(`The ${what} must be a list of ${count} finite numbers.`);
+  }
+  return [...value];
+}
+
+function choice(what, value, allowed) {
+  if (!allowed.includes(value)) throw new Error(`${what} must be ${allowed.join(" or ")}, not ${short(value)}.`);
+  return value;
+}
+
+const short = (value) => String(JSON.stringify(value)).slice(0, 40);
