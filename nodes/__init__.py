@@ -1,0 +1,18 @@
+"""ComfyUI's dialect of the pack: V3 nodes that wire sockets to `flashworld_core`. No tensor maths here."""
+
+from __future__ import annotations
+
+from .host import api, folders
+
+NODES: list[type[api.ComfyNode]] = []
+
+
+def extension() -> api.Extension:
+    """What ComfyUI asks for when it loads the pack."""
+    folders.register_model_folder()
+    return _Extension()
+
+
+class _Extension(api.Extension):
+    async def get_node_list(self) -> list[type[api.ComfyNode]]:
+        return NODES

@@ -1,0 +1,96 @@
+"""Between the values on ComfyUI's sockets and the core's two records. No maths here: the frames agree.
+
+SPLAT's world is OpenCV's like `Gaussians`' (x right, y down, z forward); LOAD3D_CAMERA's is three.js', which
+`flashworld_core.trajectories.load3d` turns.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import comfy.model_management
+import torch
+from torch import Tensor
+
+from ..flashworld_core.cameras import Cameras
+from ..flashworld_core.errors import FlashWorldError
+from ..flashworld_core.gaussians import Gaussians
+from .host.api import SPLAT
+
+logger = logging.getLogger(__name__)
+
+
+def splat_from_gaussians(gaussians: Gaussians) -> SPLAT:
+    """A scene as a SPLAT batch of one, float32, where the host keeps what travels between nodes. Nothing is copied
+    that is there already."""
+    home = gaussians.detach().to(comfy.model_management.intermediate_device(), torch.float32)
+    splat = SPLAT(
+        home.means[None], home.scales[None], home.quats[None], home.opacities[None, :, None], home.sh[None], None
+    )
+    splat.metadata = dict(gaussians.metadata)
+    return splat
+
+
+def gaussians_from_splat(splat: Any, index: int = 0) -> Gaussians:
+    """One scene of a SPLAT, ours or any node's, as float32 views of its tensors: never change them in place.
+
+    Raises:
+        FlashWorldError: not a SPLAT, no such scene in the batch, an empty scene.
+    """
+    fields = ("positions", "rotations", "scales", "opacities", "sh")
+    tensors = [getattr(splat, name, None) for name in fields]
+    if not all(isinstance(t, Tensor) and t.ndim >= 3 for t in tensors):
+        raise FlashWorldError(f"the splat input needs a SPLAT (a 3D Gaussian scene), got {type(splat).__name__}.")
+    scenes = tensors[0].shape[0]
+    if not 0 <= index < scenes:
+        raise FlashWorldError(f"the splat holds {scenes} scenes; there is no number {index}.")
+    if scenes > 1:
+        logger.warning("The splat holds %d scenes; only the first is used.", scenes)
+    counts = getattr(splat, "counts", None)
+    count = tensors[0].shape[1] if counts is None else int(counts[index])
+    if count < 1:
+        raise FlashWorldError("the scene is empty: it has no Gaussians.")
+    means, quats, scales, opacities, sh = (t[index, :count].float() for t in tensors)
+    return Gaussians(means, quats, scales, opacities.reshape(count), sh, dict(getattr(splat, "metadata", None) or {}))
+
+
+def checked_trajectory(value: Any) -> Cameras:
+    """The value of a FLASHWORLD_TRAJECTORY socket.
+
+    Raises:
+        FlashWorldError: something else, or no views.
+    """
+    if not isinstance(value, Cameras):
+        raise FlashWorldError(
+            f"the trajectory input needs a camera path (from FlashWorld Camera Path), got {type(value).__name__}."
+        )
+    if len(value) == 0:
+        raise FlashWorldError("the camera path is empty.")
+    return value
+
+
+def image_out(image: Tensor) -> Tensor:
+    """[B, H, W, C] as an IMAGE, or [B, H, W] as a MASK: clamped to 0..1, in the host's device and precision."""
+    dtype = getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
+    return image.detach().clamp(0, 1).to(comfy.model_management.intermediate_device(), dtype)
+
+
+def picture_in(image: Any, node_input: str = "image") -> Tensor:
+    """The first picture of an IMAGE batch as [H, W, 3] float32 on the CPU in [0, 1]; transparency is laid on white.
+
+    Raises:
+        FlashWorldError: not an IMAGE, an empty batch, numbers that are not finite.
+    """
+    if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
+        shape = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise FlashWorldError(f"{node_input} must be an IMAGE [B, H, W, C], got {shape}.")
+    if len(image) > 1:
+        logger.warning("%s: the batch has %d pictures; only the first is used.", node_input, len(image))
+    picture = image[0].detach().float().cpu()
+    if not bool(torch.isfinite(picture).all()):
+        raise FlashWorldError(f"{node_input} has numbers that are not finite (NaN); check the node it comes from.")
+    picture = picture.clamp(0, 1)
+    if picture.shape[-1] == 4:
+        return picture[..., :3] * picture[..., 3:] + (1 - picture[..., 3:])
+    return picture.expand(-1, -1, 3).contiguous()

@@ -1,0 +1,14 @@
+from typing import NamedTuple
+
+
+class ExecutionContext(NamedTuple):
+    prompt_id: str
+    node_id: str
+    list_index: int | None
+
+
+current = None
+
+
+def get_executing_context():
+    return current
