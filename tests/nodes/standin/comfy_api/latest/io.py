@@ -12,9 +12,6 @@ class Input:
         self.id, self.display_name, self.optional, self.tooltip, self.lazy = id, display_name, optional, tooltip, lazy
         self.extra_dict = extra_dict or {}
 
-    def get_all(self):
-        return [self]
-
 
 class WidgetInput(Input):
     def __init__(
@@ -26,7 +23,7 @@ class WidgetInput(Input):
 
 
 class Output:
-    def __init__(self, id=None, display_name=None, tooltip=None, is_output_list=False):
+    def __init__(self, id=None, display_name=None, *, tooltip=None, is_output_list=False):
         self.id, self.display_name, self.tooltip, self.is_output_list = id, display_name or id, tooltip, is_output_list
 
 
@@ -45,44 +42,44 @@ def Custom(io_type: str) -> type:
 class _Int(WidgetInput):
     def __init__(
         self, id: str, display_name=None, optional=False, tooltip=None, lazy=None, default=None, min=None, max=None,
-        step=None, control_after_generate=None, display_mode=None, socketless=None, force_input=None, extra_dict=None,
+        step=None, control_after_generate=None, display_mode=None, socketless=None, force_input=None,
     ):  # fmt: skip
-        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input, extra_dict)
+        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
         self.min, self.max, self.step, self.control_after_generate = min, max, step, control_after_generate
 
 
 class _Float(WidgetInput):
     def __init__(
         self, id: str, display_name=None, optional=False, tooltip=None, lazy=None, default=None, min=None, max=None,
-        step=None, round=None, display_mode=None, socketless=None, force_input=None, extra_dict=None,
+        step=None, round=None, display_mode=None, *, socketless=None, force_input=None,
     ):  # fmt: skip
-        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input, extra_dict)
+        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
         self.min, self.max, self.step, self.round = min, max, step, round
 
 
 class _String(WidgetInput):
     def __init__(
         self, id: str, display_name=None, optional=False, tooltip=None, lazy=None, multiline=False, placeholder=None,
-        default=None, dynamic_prompts=None, socketless=None, force_input=None, extra_dict=None,
+        default=None, dynamic_prompts=None, socketless=None, force_input=None,
     ):  # fmt: skip
-        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input, extra_dict)
+        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
         self.multiline, self.placeholder, self.dynamic_prompts = multiline, placeholder, dynamic_prompts
 
 
 class _Boolean(WidgetInput):
     def __init__(
         self, id: str, display_name=None, optional=False, tooltip=None, lazy=None, default=None, label_on=None,
-        label_off=None, socketless=None, force_input=None, extra_dict=None,
+        label_off=None, socketless=None, force_input=None,
     ):  # fmt: skip
-        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input, extra_dict)
+        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
 
 
 class _Combo(WidgetInput):
     def __init__(
         self, id: str, options=None, display_name=None, optional=False, tooltip=None, lazy=None, default=None,
-        control_after_generate=None, upload=None, image_folder=None, remote=None, socketless=None, extra_dict=None,
+        control_after_generate=None, upload=None, image_folder=None, remote=None, socketless=None,
     ):  # fmt: skip
-        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, None, extra_dict)
+        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, None)
         self.options = options
 
 
@@ -108,6 +105,7 @@ class Schema:
     outputs: list[Output] = None
     hidden: list[Hidden] = None
     description: str = ""
+    _: dataclasses.KW_ONLY  # later hosts put fields between these
     is_input_list: bool = False
     is_output_node: bool = False
     is_deprecated: bool = False
@@ -128,7 +126,12 @@ class ComfyNode:
 
     @classmethod
     def GET_SCHEMA(cls) -> Schema:
-        return cls.define_schema()
+        schema = cls.define_schema()
+        ids = [thing.id for thing in [*(schema.inputs or []), *(schema.outputs or [])]]
+        twice = sorted({id for id in ids if ids.count(id) > 1})
+        if twice:
+            raise ValueError(f"Ids must be unique between inputs and outputs, but {twice} are not.")
+        return schema
 
 
 class NodeOutput:
