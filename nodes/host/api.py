@@ -28,7 +28,14 @@ MAX_GROWN = 8  # sockets of a growing input on hosts that cannot grow one
 
 
 def schema(**fields) -> io.Schema:
-    """``io.Schema`` without the fields this host does not know (search_aliases and the like)."""
+    """``io.Schema`` without the fields this host does not know (search_aliases and the like).
+
+    An output called like an input gets an id of its own, which hosts up to 0.3 insist on; its display name stays.
+    """
+    taken = {thing.id for thing in fields.get("inputs", ())}
+    for thing in fields.get("outputs", ()):
+        if thing.id in taken:
+            thing.id += "_out"
     return io.Schema(**_known(io.Schema, fields))
 
 
