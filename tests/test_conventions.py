@@ -1,6 +1,7 @@
 """One test per numbered line of CONVENTIONS.md, of the same number. Values by hand wherever a line states them."""
 
 import dataclasses
+import importlib.util
 import json
 import math
 import re
@@ -19,6 +20,7 @@ from flashworld_core.rendering.render import render
 from flashworld_core.rotations import matrices_to_quats, quats_to_matrices
 from flashworld_core.scene import transform, transform_cameras
 from flashworld_core.sh import dc_to_rgb, evaluate_sh, rgb_to_dc, sh_basis
+from flashworld_core.trajectories.document import document_from_cameras, parse_document, sample_document, write_document
 from flashworld_core.trajectories.files import FlashWorldRequest, read_cameras, write_cameras
 from flashworld_core.trajectories.load3d import from_load3d, to_load3d
 from flashworld_core.trajectories.poses import (
@@ -28,6 +30,7 @@ from flashworld_core.trajectories.poses import (
     vertical_fov_degrees,
 )
 from flashworld_core.trajectories.presets import make_trajectory
+from flashworld_core.trajectories.wan_embedding import wan_camera_embedding
 
 H = math.sqrt(0.5)
 F = torch.diag(torch.tensor([1.0, -1, -1, 1]))
@@ -570,6 +573,56 @@ def test_line_32_load3d_camera():
             back = from_load3d(form, 64, 48)
             close(back.camera_to_world[0], path.camera_to_world[i])
             close(back.intrinsics[0], path.intrinsics[i], 1e-3)
+
+
+def test_line_33_splat():
+    """The pack's own socket conversion, loaded with the stand-in for ComfyUI."""
+    spec = importlib.util.spec_from_file_location("nodes_tests", Path(__file__).parent / "nodes" / "conftest.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sockets = importlib.import_module(f"{module.load_pack().__name__}.nodes.sockets")
+    scene = random_scene()
+    splat = sockets.splat_from_gaussians(scene)
+    close(splat.positions, scene.means[None])
+    close(splat.rotations, scene.quats[None])
+    close(splat.scales, scene.scales[None])  # not logarithms
+    close(splat.opacities, scene.opacities[None, :, None])  # not logits
+    close(splat.sh, scene.sh[None])
+    assert splat.sh.shape == (1, 60, 16, 3) and splat.opacities.shape == (1, 60, 1)
+    splat.counts = torch.tensor([41])
+    back = sockets.gaussians_from_splat(splat)
+    close(covariance(back), covariance(scene)[:41])
+    rows = (Gaussians(*(getattr(s, f.name) for f in dataclasses.fields(Gaussians))) for s in (back, scene[:41]))
+    first, second = (draw(s, camera(), background="black").rgb for s in rows)
+    assert torch.equal(first, second) and float(first.max()) > 0.1
+
+
+def test_line_34_camera_path_document():
+    key = {"position": [1, 0, 0], "quaternion": [H, 0, -H, 0], "vertical_fov_degrees": 90, "time": 1.5}
+    ahead = {**key, "position": [0, 0, 0], "quaternion": [1, 0, 0, 0], "time": 4.5}
+    text = json.dumps({"version": 1, "timing": "times", "loop": True, "keyframes": [key, ahead]})
+    cameras = sample_document(parse_document(text), frames=3, width=64, height=48)
+    close(cameras.camera_to_world[0], right_of_origin())
+    close(cameras.intrinsics[0], [[24, 0, 32], [0, 24, 24], [0, 0, 1]])
+    close(cameras.camera_to_world[1], torch.eye(4))
+    close(cameras.camera_to_world[2], right_of_origin())
+    path = make_trajectory("orbit:40+crane:0.4", views=5, width=64, height=48)
+    back = parse_document(write_document(document_from_cameras(path, timing="even")))
+    close(sample_document(back, frames=5, width=64, height=48).camera_to_world, path.camera_to_world)
+
+
+def test_line_35_wan_camera_embedding():
+    k = torch.tensor([[10.0, 0, 2.5], [0, 20, 0.5], [0, 0, 1]]).expand(5, 3, 3)
+    c2w = right_of_origin().expand(5, 4, 4).clone()
+    c2w[4, 0, 3] -= 2  # two units forward
+    rays = wan_camera_embedding(Cameras(c2w, k, 8, 3))
+    assert rays.shape == (1, 24, 2, 3, 8)
+    rays = rays.view(6, 4, 2, 3, 8)
+    close(rays[:, 0, 0, 0, 2], (0, 0, 0, 0, 0, 1))  # pixel (2.5, 0.5) of camera 0, its own axes
+    d = torch.nn.functional.normalize(torch.tensor([0.5, 0.1, 1.0]), dim=0)  # pixel (7.5, 2.5)
+    for j in range(4):
+        close(rays[:, j, 0, 2, 7], (0, 0, 0, *d))
+    close(rays[:, 3, 1, 2, 7], (-2 * d[1], 2 * d[0], 0, *d))  # (0, 0, 2) x d
 
 
 def test_every_line_has_its_test():
