@@ -83,3 +83,15 @@ class Cameras:
         """The same views on another pixel grid: intrinsics scale with the image, poses stay."""
         scale = self.intrinsics.new_tensor([width / self.width, height / self.height, 1.0])
         return dataclasses.replace(self, intrinsics=self.intrinsics * scale[:, None], width=width, height=height)
+
+    def fitted(self, width: int, height: int) -> Cameras:
+        """The same views in pictures of another shape: scaled to fill it, what sticks out is cut off on both sides.
+
+        Pixels keep their shape and the picture's middle stays the middle, as when a photograph is cropped.
+        """
+        scale = max(width / self.width, height / self.height)
+        intrinsics = self.intrinsics.double().clone()
+        intrinsics[:, :2] *= scale
+        intrinsics[:, 0, 2] += (width - scale * self.width) / 2
+        intrinsics[:, 1, 2] += (height - scale * self.height) / 2
+        return dataclasses.replace(self, intrinsics=intrinsics.to(self.intrinsics.dtype), width=width, height=height)

@@ -52,6 +52,18 @@ def test_resized_keeps_the_view():
     torch.testing.assert_close(larger.resized(64, 48).intrinsics, cameras.intrinsics)
 
 
+def test_fitted_crops_the_middle():
+    cameras = some_cameras()
+    wide = cameras.fitted(128, 48)  # twice as large, 24 rows cut off above and below
+    assert (wide.width, wide.height) == (128, 48)
+    torch.testing.assert_close(wide.intrinsics[0, :2], torch.tensor([[100.0, 0, 60], [0, 110, 26]]).double())
+    tall = cameras.fitted(32, 48)  # 16 columns cut off on either side
+    torch.testing.assert_close(tall.intrinsics[0, :2], torch.tensor([[50.0, 0, 14], [0, 55, 25]]).double())
+    assert torch.equal(tall.camera_to_world, cameras.camera_to_world)
+    torch.testing.assert_close(cameras.fitted(640, 480).intrinsics, cameras.resized(640, 480).intrinsics)
+    assert cameras.to(dtype=torch.float32).fitted(7, 5).intrinsics.dtype == torch.float32
+
+
 def test_to_changes_both_tensors():
     cameras = some_cameras().to(dtype=torch.float32)
     assert cameras.camera_to_world.dtype == cameras.intrinsics.dtype == torch.float32
