@@ -64,9 +64,10 @@ def grown(values: dict[str, Any], id: str, prefix: str) -> list[Any]:
     Args:
         values: ``execute``'s keyword arguments that are not inputs of their own.
     """
-    sockets = values.get(id) or {name: value for name, value in values.items() if name.startswith(prefix)}
-    numbered = sorted((int(name.removeprefix(prefix)), value) for name, value in sockets.items() if value is not None)
-    return [value for _, value in numbered]
+    sockets = values.get(id) or values
+    numbers = {name: name.removeprefix(prefix) for name, value in sockets.items() if value is not None}
+    numbered = [(int(n), sockets[name]) for name, n in numbers.items() if n != name and n.isdecimal()]
+    return [value for _, value in sorted(numbered, key=lambda pair: pair[0])]
 
 
 def _known(callable_, options: dict) -> dict:
