@@ -2,7 +2,7 @@
 
 Each case of goldens/paths.json holds the widget values of a Camera Path node and the cameras that come out, one row of
 13 numbers each: the top three rows of the camera-to-world matrix (world units) and the vertical field of view in
-degrees.
+degrees. goldens/documents.json holds camera path documents, good and hostile, and whether the core reads them.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from pathlib import Path
 
 import torch
 
-from flashworld_core import Cameras
-from flashworld_core.rotations import quats_to_matrices
+from flashworld_core import Cameras, FlashWorldError
+from flashworld_core.trajectories.document import parse_document, sample_document
 from flashworld_core.trajectories.easing import EASINGS
-from flashworld_core.trajectories.keyframes import Keyframe, interpolate
-from flashworld_core.trajectories.poses import intrinsics_from_vertical_fov, pose, vertical_fov_degrees
+from flashworld_core.trajectories.poses import vertical_fov_degrees
 from flashworld_core.trajectories.presets import PRESETS, make_trajectory
 
-FILE = Path(__file__).parent / "goldens" / "paths.json"
+FOLDER = Path(__file__).parent / "goldens"
 WIDTH, HEIGHT = 704, 480
 
 
 def main() -> None:
-    lines = ",\n".join(json.dumps(case) for case in make_cases())
-    FILE.parent.mkdir(exist_ok=True)
-    FILE.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    FOLDER.mkdir(exist_ok=True)
+    for name, make in GOLDENS.items():
+        lines = ",\n".join(json.dumps(case) for case in make())
+        (FOLDER / name).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def make_cases() -> list[dict]:
@@ -52,29 +52,12 @@ def cameras_of(values: dict) -> Cameras:
             focus_distance=values["focus_distance"],
             turns=values["turns"],
         )
-    document = json.loads(values["keyframes"])
-    keys = [
-        Keyframe(
-            pose(
-                quats_to_matrices(torch.tensor(key["quaternion"], dtype=torch.float64)),
-                torch.tensor(key["position"], dtype=torch.float64),
-            ),
-            intrinsics_from_vertical_fov(key["vertical_fov_degrees"] or values["field_of_view"], WIDTH, HEIGHT),
-            key["time"],
-        )
-        for key in document["keyframes"]
-    ]
-    if document["loop"] and len(keys) > 1:
-        first, last = keys[0], keys[-1]
-        time = None if last.time is None else last.time + (last.time - first.time) / (len(keys) - 1)
-        keys.append(Keyframe(first.camera_to_world, first.intrinsics, time))
-    return interpolate(
-        keys,
-        views=values["frames"],
+    return sample_document(
+        parse_document(values["keyframes"]),
+        frames=values["frames"],
         width=WIDTH,
         height=HEIGHT,
-        spline=document["spline"],
-        timing=document["timing"],
+        vertical_fov_degrees=values["field_of_view"],
         easing=values["easing"],
     )
 
@@ -196,6 +179,79 @@ def _nearly_half_turns(draw: random.Random) -> list[dict]:
         key["quaternion"] = [math.cos(half), *(math.sin(half) * number for number in axis)]
     return keys
 
+
+def make_documents() -> list[dict]:
+    """Texts of camera path documents, and whether the core reads each."""
+    key = {"position": [0, 0, 1], "quaternion": [1, 0, 0, 0], "vertical_fov_degrees": 60, "time": None}
+    good = {"version": 1, "spline": "linear", "timing": "even", "loop": True, "keyframes": [key]}
+    texts = [
+        "",
+        "  \n",
+        "[]",
+        "null",
+        "1",
+        '"text"',
+        "{",
+        "{}",
+        '{"version": 1}',
+        '{"version": 1.0}',
+        '{"version": true}',
+    ]
+    texts += ['{"version": 2}', '{"version": "1"}', '{"version": 1, "keyframes": null, "loop": null, "spline": null}']
+    texts += [
+        '{"version": 1, "keyframes": {}}',
+        '{"version": 1, "keyframes": [null]}',
+        '{"version": 1, "keyframes": [[]]}',
+    ]
+    texts += ['{"version": 1, "__proto__": {"loop": true}}', '{"version": 1, "constructor": 1}', "[" * 500 + "]" * 500]
+    texts += [json.dumps(good), json.dumps(good | {"Loop": False})]
+    for name, values in {
+        "loop": [0, "true", None],
+        "spline": ["bezier", "__proto__", "toString", 1, ["linear"], None],
+        "timing": ["constant speed", "times", 0, None],
+    }.items():
+        texts += [json.dumps(good | {name: value}) for value in values]
+    for name, values in {
+        "position": [
+            None,
+            [0, 0],
+            [0, 0, 0, 0],
+            "abc",
+            {"0": 1},
+            [0, 0, "1"],
+            [0, True, 0],
+            [0, 0, 1e9],
+            [0, 0, 1.1e9],
+        ],
+        "quaternion": [
+            None,
+            [0, 0, 0, 0],
+            [1e-9, 0, 0, 0],
+            [1e-7, 0, 0, 0],
+            [1, 0, 0],
+            [-2, 5, 1, 1],
+            [1e9] * 4,
+            [None] * 4,
+        ],
+        "vertical_fov_degrees": [None, 0, 0.01, 0.009, 179.9, 179.91, -60, "60", True, [60]],
+        "time": [None, 0, -3.5, 1e9, -1.1e9, "1", False, {}],
+        "name": ["a key of its own"],
+    }.items():
+        texts += [json.dumps(good | {"keyframes": [key, key | {name: value}]}) for value in values]
+    for number in ("NaN", "Infinity", "-Infinity", "1e400", "-0.0", "0x10", "1.", "01", "1e-400"):
+        texts.append(json.dumps(good).replace("[0, 0, 1]", f"[0, 0, {number}]"))
+    return [{"text": text, "read": _is_read(text)} for text in texts]
+
+
+def _is_read(text: str) -> bool:
+    try:
+        parse_document(text)
+    except FlashWorldError:
+        return False
+    return True
+
+
+GOLDENS = {"paths.json": make_cases, "documents.json": make_documents}
 
 if __name__ == "__main__":
     main()

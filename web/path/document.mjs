@@ -7,10 +7,15 @@
  *                 "time": seconds or null}, ...]}
  */
 
+import { interpolate } from "./keyframes.mjs";
+import { origin } from "./pose.mjs";
+
 export const SPLINES = Object.freeze(["catmull_rom", "linear"]);
 export const TIMINGS = Object.freeze(["constant_speed", "even", "times"]);
 export const MAX_TEXT = 4_000_000;
 export const MAX_KEYFRAMES = 10_000;
+export const MAX_NUMBER = 1e9; // of positions (world units) and times (seconds)
+export const FOV_LIMITS = Object.freeze([0.01, 179.9]); // degrees
 
 export const emptyDocument = () => ({ spline: "catmull_rom", timing: "constant_speed", loop: false, keyframes: [] });
 
@@ -30,7 +35,7 @@ export function parseDocument(text) {
   } catch {
     throw new Error("The camera path is not valid JSON.");
   }
-  if (!isRecord(data)) throw new Error("The camera path must be a JSON object.");
+  checkKeys(data, "The camera path", ["version", "spline", "timing", "loop", "keyframes"]);
   if (data.version !== 1) throw new Error(`The camera path has version ${short(data.version)}; this pack reads version 1.`);
   const keyframes = data.keyframes ?? [];
   if (!Array.isArray(keyframes)) throw new Error("keyframes must be a list.");
@@ -74,27 +79,46 @@ export function keysOf(document, fieldOfView) {
   return keys;
 }
 
+/**
+ * Cameras along a document; without keyframes a camera that stands still at the origin.
+ *
+ * @param {{views: number, fov: number, easing?: string}} options fov for keyframes without their own, vertical degrees
+ */
+export function sampleKeys(document, { views, fov, easing = "linear" }) {
+  const keys = keysOf(document, fov);
+  if (keys.length === 0) keys.push({ ...origin(), fov, time: null });
+  return interpolate(keys, { views, spline: document.spline, timing: document.timing, easing });
+}
+
 function parseKeyframe(data, i) {
-  if (!isRecord(data)) throw new Error(`Keyframe ${i + 1} must be a JSON object.`);
+  checkKeys(data, `Keyframe ${i + 1}`, ["position", "quaternion", "vertical_fov_degrees", "time"]);
   const position = numbers(data.position, 3, `position of keyframe ${i + 1}`);
   const quaternion = numbers(data.quaternion, 4, `quaternion of keyframe ${i + 1}`);
-  const size = Math.hypot(...quaternion);
-  if (!(size > 1e-8 && Number.isFinite(size))) throw new Error(`The quaternion of keyframe ${i + 1} has length zero.`);
+  if (Math.hypot(...quaternion) < 1e-8) throw new Error(`The quaternion of keyframe ${i + 1} has length zero.`);
   const fov = data.vertical_fov_degrees ?? null;
-  if (fov !== null && !(isNumber(fov) && fov > 0 && fov < 180)) {
-    throw new Error(`The field of view of keyframe ${i + 1} must be between 0 and 180 degrees.`);
+  if (fov !== null && !(isNumber(fov) && fov >= FOV_LIMITS[0] && fov <= FOV_LIMITS[1])) {
+    throw new Error(`The field of view of keyframe ${i + 1} must be ${FOV_LIMITS[0]} to ${FOV_LIMITS[1]} degrees.`);
   }
   const time = data.time ?? null;
   if (time !== null && !isNumber(time)) throw new Error(`The time of keyframe ${i + 1} must be a number of seconds.`);
   return { position, quaternion, vertical_fov_degrees: fov, time };
 }
 
-const isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
-const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
+const isNumber = (value) => typeof value === "number" && Math.abs(value) <= MAX_NUMBER;
+
+/** A misspelt key would otherwise be left out in silence. */
+function checkKeys(value, what, known) {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new Error(`${what} must be a JSON object.`);
+  }
+  for (const key of Object.keys(value)) {
+    if (!known.includes(key)) throw new Error(`${what} has the unknown key ${short(key)}.`);
+  }
+}
 
 function numbers(value, count, what) {
   if (!Array.isArray(value) || value.length !== count || !value.every(isNumber)) {
-    throw new Error(`The ${what} must be a list of ${count} finite numbers.`);
+    throw new Error(`The ${what} must be a list of ${count} numbers of usable size.`);
   }
   return [...value];
 }
