@@ -189,6 +189,13 @@ def test_stop(folder):
         load(folder, should_stop=lambda: next(asked, True))
 
 
+def test_progress_counts_every_tensor(folder):
+    told = []
+    model = load(folder, progress=lambda done, total: told.append((done, total)))
+    count = sum(len(m.state_dict()) for m in (model.transformer, model.decoder))
+    assert told == [(i + 1, count) for i in range(count)]
+
+
 def test_saving_again_keeps_other_files_and_leaves_nothing_behind(folder, config, parts, monkeypatch):
     (folder / "README.md").write_text("card")
     before = {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -186,6 +186,7 @@ def test_an_embedding_takes_the_text_encoders_place(model):
 
     bare = dataclasses.replace(model, text=None)
     assert bare.prepare(small_path(), prompt="a", text_embeds=text).conditions.text.shape == given.shape
+    assert bare.prepare(small_path(), text_embeds=text).conditions.text.shape == given.shape  # says enough by itself
     with pytest.raises(FlashWorldError, match=r"loaded without a text encoder"):
         bare.prepare(small_path(), prompt="a")
 

@@ -202,6 +202,23 @@ def test_prompts_are_encoded_once_and_weights_loaded_on_need(tiny):
     assert other_counting.runs == 1
 
 
+def test_a_host_runs_the_encoder(tiny):
+    text, counting = counted(tiny, PromptCache())
+    plain = text.encode("a cube")
+    text.release()
+    text.cache.clear()
+    hosted = []
+
+    def adapter(encoder):
+        hosted.append(encoder)
+        return lambda input_ids: encoder(input_ids=input_ids)
+
+    assert text.host(adapter) is text and not hosted
+    assert torch.equal(text.encode("a cube"), plain)
+    text.encode("the river")
+    assert len(hosted) == 1 and counting.runs == 3
+
+
 def test_to_changes_dtype_and_device(tiny_folder):
     text = open_text_encoder(tiny_folder, text_length=LENGTH)
     exact = text.encode("a cube")

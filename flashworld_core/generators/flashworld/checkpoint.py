@@ -52,6 +52,7 @@ def load(
     vae: str | Path | FrameEncoder | None = None,
     text_encoder: str | Path | TextEncoder | None = None,
     config: FlashWorldConfig | None = None,
+    progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> FlashWorldModel:
     """Load a FlashWorld model.
@@ -67,6 +68,7 @@ def load(
             default: beside the model, if it is there. Its weights are read when the first prompt is encoded, in their
             own stored precision unless the manifest says otherwise.
         config: sizes of a checkpoint that does not carry them; default: the published model's.
+        progress: called as ``progress(tensors read, tensors)`` for transformer and decoder.
         should_stop: asked before every tensor.
 
     Raises:
@@ -89,13 +91,22 @@ def load(
     encoder = vae
     if not isinstance(vae, nn.Module):
         encoder = load_frame_encoder(vae, config, dtype=dtype, device=device)
-    text = _open_text(text_encoder or _find_text_encoder(folder), manifest, device)
+    text = _open_text(text_encoder or find_text_encoder(folder), manifest, device)
+
+    done, total = 0, sum(len(expected_shapes(module)) for module in modules.values())
+
+    def read(name: str) -> torch.Tensor:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+        return weights.read(name)
 
     for part, module in modules.items():
         check_stop(should_stop)
         assign(
             module,
-            lambda name, part=part: weights.read(f"{part}.{name}"),
+            lambda name, part=part: read(f"{part}.{name}"),
             dtype=dtype,
             device=device,
             keep_float32=single_precision_names(module),
@@ -248,7 +259,8 @@ def single_precision_names(module: nn.Module) -> tuple[str, ...]:
     return tuple(getattr(module, "_keep_in_fp32_modules", None) or ())
 
 
-def _find_text_encoder(folder: Path) -> Path | None:
+def find_text_encoder(folder: Path) -> Path | None:
+    """The text encoder beside a model, a folder or a file of ComfyUI's naming."""
     for name in TEXT_FOLDERS:
         if (folder / name).is_dir():
             return folder / name

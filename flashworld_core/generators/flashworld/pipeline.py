@@ -222,7 +222,8 @@ class FlashWorldModel:
             should_stop=should_stop,
             on_step=None if on_step is None else lambda step: on_step(GenerationStep(step, request)),
         )
-        return request.finish(scene)
+        with stages("renderer"):
+            return request.finish(scene)
 
     def prepare(
         self,
@@ -259,6 +260,7 @@ class FlashWorldModel:
             width=width,
             height=height,
             views=views,
+            described=text_embeds is not None,
             origin=origin,
             should_stop=should_stop,
         )

@@ -62,6 +62,7 @@ def prepare_request(
     width: int | None = None,
     height: int | None = None,
     views: int | None = None,
+    described: bool = False,
     origin: dict | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Request:
@@ -69,21 +70,16 @@ def prepare_request(
 
     Args:
         embed: the text encoder, called once, after every check: prompt to [1, L, D].
+        described: ``embed`` says something even of an empty prompt.
         origin: metadata entries to begin with (generator, model, seed).
     """
-    if image is None and not prompt.strip():
+    if image is None and not prompt.strip() and not described:
         raise FlashWorldError("generate: give an image, a prompt, or both; there is nothing to make a scene from.")
     if len(cameras) == 0:
         raise FlashWorldError("generate: the camera path is empty; it needs at least one camera.")
     width, height = cameras.width if width is None else width, cameras.height if height is None else height
-    _check_size(config, width, height)
     count = len(cameras) if views is None else views
-    if not 1 <= count <= config.max_positions:
-        raise FlashWorldError(f"generate: the model takes 1 to {config.max_positions} views, got {count}.")
-    if not 0 <= image_index < count:
-        raise FlashWorldError(
-            f"generate: image_index {image_index} names no view; the path has views 0 to {count - 1}."
-        )
+    check_views(config, width, height, count, image_index)
     if count != config.views:
         logger.info("The model was trained on %d views; this path has %d.", config.views, count)
     indices = _timestep_indices(config, steps)
@@ -105,6 +101,21 @@ def prepare_request(
         "timestep_indices": indices,
     }
     return Request(conditions, cameras, frame, schedule, metadata)
+
+
+def check_views(config: FlashWorldConfig, width: int, height: int, views: int, image_index: int = 0) -> None:
+    """Refuse views the model cannot make.
+
+    Raises:
+        FlashWorldError: a size the networks cannot divide, too many views, or no view of that index.
+    """
+    _check_size(config, width, height)
+    if not 1 <= views <= config.max_positions:
+        raise FlashWorldError(f"generate: the model takes 1 to {config.max_positions} views, got {views}.")
+    if not 0 <= image_index < views:
+        raise FlashWorldError(
+            f"generate: image_index {image_index} names no view; the path has views 0 to {views - 1}."
+        )
 
 
 def _check_size(config: FlashWorldConfig, width: int, height: int) -> None:

@@ -132,6 +132,17 @@ class TextEncoder:
             )
         return rows.float().cpu()
 
+    def host(self, adapter: Callable[[nn.Module], Callable]) -> TextEncoder:
+        """Let a host's memory manager run the encoder. Returns itself.
+
+        Args:
+            adapter: takes the encoder when it has been loaded, on `device`, and returns what is called in its place:
+                with ``input_ids`` on `device`, answering as the encoder does, on any device.
+        """
+        load = self._load_encoder
+        self._load_encoder = lambda dtype, device: adapter(load(dtype, device))
+        return self
+
     def release(self) -> None:
         """Drop the weights; they are read again when a new prompt needs them. Cached prompts stay."""
         with self._lock:
