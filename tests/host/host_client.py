@@ -33,6 +33,7 @@ class Run:
     """What came of one prompt."""
 
     prompt_id: str
+    node_errors: dict[str, Any] = field(default_factory=dict)  # of branches the host refused while it ran others
     ending: str = ""  # the name of the last event: execution_success, execution_error or execution_interrupted
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # JSON events of this prompt, in order
     previews: int = 0  # binary messages (preview pictures, progress texts)
@@ -139,7 +140,8 @@ class HostClient:
         socket_url = self.url.replace("http", "ws", 1) + f"/ws?clientId={client}"
         with connect(socket_url, max_size=None, open_timeout=60, close_timeout=1) as socket:
             body = {"prompt": graph, "client_id": client, "extra_data": extra or {}}
-            run = Run(self.post("/prompt", body)["prompt_id"])
+            answer = self.post("/prompt", body)
+            run = Run(answer["prompt_id"], answer["node_errors"])
             self._listen(socket, run, time.monotonic() + timeout, on_event)
         record = self._history(run.prompt_id)
         run.outputs, run.status = record["outputs"], record["status"]
