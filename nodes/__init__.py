@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from .generate import Generate
 from .host import api, folders
+from .load import LoadModel
 
-NODES: list[type[api.ComfyNode]] = []
+NODES: list[type[api.ComfyNode]] = [
+    LoadModel,
+    Generate,
+]
 
 
 def extension() -> api.Extension:

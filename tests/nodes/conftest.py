@@ -43,6 +43,7 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setattr(execution, "current", execution.ExecutionContext("prompt", "7", None))
     monkeypatch.setattr(management, "interrupted", False)
     monkeypatch.setattr(management, "requests", [])
+    monkeypatch.setattr(management, "freed", [])
     monkeypatch.setattr(management, "loaded", [])
     monkeypatch.setattr(comfy.utils, "updates", [])
     return SimpleNamespace(

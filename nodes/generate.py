@@ -1,0 +1,266 @@
+"""Generate Scene (FlashWorld): a picture and/or a sentence, along a camera path, to a SPLAT."""
+
+from __future__ import annotations
+
+import logging
+
+from ..flashworld_core.errors import Cancelled, FlashWorldError
+from . import sockets
+from .host import api
+from .host.api import io
+from .host.run import NodeRun
+
+logger = logging.getLogger(__name__)
+
+TITLE = "Generate Scene (FlashWorld)"
+PREVIEW_NODE = "FlashWorld_PreviewScene"
+PREVIEW_BUDGET = 200_000  # Gaussians sent to the browser after each step
+_GENERATE, _VIEWS = (0.0, 0.9), (0.9, 1.0)  # parts of the progress bar
+
+
+class Generate(api.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return api.schema(
+            node_id="FlashWorld_Generate",
+            display_name=TITLE,
+            category="FlashWorld",
+            description="Makes a 3D scene from a picture, a sentence, or both. Every camera of the path is one view "
+            "the model draws; the scene is sharpest where the cameras look.",
+            search_aliases=["flashworld", "image to 3d", "text to 3d", "image to splat", "world", "scene"],
+            hidden=[io.Hidden.prompt],
+            inputs=[
+                api.input(api.Model, "model", tooltip="From Load FlashWorld Model. Another model makes another scene."),
+                api.input(
+                    api.Trajectory,
+                    "trajectory",
+                    tooltip="The camera path. Its cameras are the views the scene is made from: more views take more "
+                    "time and memory, and parts no camera sees stay empty.",
+                ),
+                api.input(
+                    io.String,
+                    "prompt",
+                    multiline=True,
+                    default="",
+                    tooltip="What the scene shows. With a picture it says what lies outside of the frame; alone it "
+                    "decides everything.",
+                ),
+                api.input(
+                    io.Int,
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The same seed with the same inputs gives the same scene; another seed another one.",
+                ),
+                api.input(
+                    io.Int,
+                    "steps",
+                    default=4,
+                    min=1,
+                    max=64,
+                    tooltip="How often the scene is refined. The models are made for 4; fewer are faster and rougher, "
+                    "more seldom help.",
+                ),
+                api.input(
+                    io.Int,
+                    "image_index",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    tooltip="Which view of the path shows the picture, counted from 0: 0 starts the path at the "
+                    "picture, the middle view puts it in the middle.",
+                ),
+                api.input(
+                    io.Combo,
+                    "size_from",
+                    options=["path", "model"],
+                    default="path",
+                    advanced=True,
+                    tooltip="Size of the views: that of the camera path, or the one the model was trained at. Larger "
+                    "views show finer detail and take more memory; far from the training size quality falls.",
+                ),
+                api.input(
+                    io.Image,
+                    "image",
+                    optional=True,
+                    tooltip="The picture to make a scene of. It is cropped about its centre to the shape of the "
+                    "views. Left open, the scene comes from the words alone.",
+                ),
+                api.input(
+                    io.Conditioning,
+                    "conditioning",
+                    optional=True,
+                    tooltip="A ready text embedding from CLIP Text Encode with UMT5-XXL, in place of the prompt. Begin "
+                    "its text with [Static] and a space, as the model was trained.",
+                ),
+            ],
+            outputs=[
+                api.output(api.Splat, "splat", tooltip="The scene as 3D Gaussians, in the world of the camera path."),
+                api.output(io.Image, "images", tooltip="The scene seen from every view of the path, on white."),
+                api.output(
+                    api.Camera,
+                    "camera",
+                    tooltip="The first view, so that 3D previews open where the path begins.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, trajectory, prompt, seed, steps, image_index, size_from="path", image=None, conditioning=None
+    ):
+        with NodeRun(TITLE) as run:
+            watched = _is_watched(cls.hidden.prompt)
+            splat, images, camera = generate(
+                run, model, trajectory, prompt, seed, steps, image_index, size_from, image, conditioning, watched
+            )
+            return api.NodeOutput(splat, images, camera)
+
+
+def generate(
+    run: NodeRun, loaded, trajectory, prompt: str, seed: int, steps: int, image_index: int, size_from: str = "path",
+    image=None, conditioning=None, watched: bool = False,
+):  # fmt: skip
+    """The node's work: a SPLAT, the views [V, H, W, 3], and the first view as a LOAD3D_CAMERA.
+
+    Args:
+        watched: send the scene so far to the browser after each step.
+
+    Raises:
+        FlashWorldError: inputs that do not fit, or too little memory.
+        Cancelled: the user stopped it.
+    """
+    from ..flashworld_core.generators.flashworld.request import check_views
+    from .host import memory
+    from .host.parts import CLIP_ADVICE, conditioning_rows
+
+    if not isinstance(loaded, memory.LoadedModel):
+        raise FlashWorldError(
+            f"the model input needs a FlashWorld model (from Load FlashWorld Model), got {type(loaded).__name__}."
+        )
+    config = loaded.model.config
+    cameras = _sized(sockets.checked_trajectory(trajectory), config, size_from)
+    picture = None if image is None else sockets.picture_in(image)
+    if picture is None and conditioning is None and not prompt.strip():
+        raise FlashWorldError(
+            "connect an image, write a prompt, or both: there is nothing to make a scene from (a conditioning also "
+            "works)."
+        )
+    check_views(config, cameras.width, cameras.height, len(cameras), image_index)  # before memory is planned for them
+    embeds = None
+    if conditioning is not None:
+        embeds = conditioning_rows(conditioning, config, "conditioning", CLIP_ADVICE)
+    elif loaded.model.text is None:
+        raise FlashWorldError(
+            "the model has no text encoder, which even a scene from a picture needs. Connect Load CLIP (umt5_xxl, type "
+            "wan) to Load FlashWorld Model, or a conditioning to this node."
+        )
+    _warn_about_sizes(run, cameras, config)
+
+    made = []  # the request of the last step: the views as the model takes them
+
+    def on_step(step) -> None:
+        made[:] = [step.request]
+        run.say(f"Step {step.index + 1} of {step.steps}")
+        if watched:
+            _send(run, step)
+
+    def attempt(chunk: int):
+        plan = loaded.plan(len(cameras), cameras.height, cameras.width, chunk)
+        return loaded.model.generate(
+            cameras,
+            image=picture,
+            prompt=prompt,
+            image_index=image_index,
+            seed=seed,
+            steps=None if steps == len(config.timestep_indices) else steps,
+            text_embeds=embeds,
+            views_per_chunk=chunk,
+            stages=loaded.stages(plan),
+            progress=run.part(*_GENERATE),
+            should_stop=run.should_stop,
+            on_step=on_step,
+        )
+
+    chunk = loaded.views_per_chunk(len(cameras), cameras.height, cameras.width)
+    scene = memory.with_smaller_chunks(chunk, attempt, run.say)
+    views = made[0].cameras
+    images = _render(run, scene, views)
+    camera = _first_view(scene, views)
+    run.say(f"{len(scene):,} Gaussians from {len(views)} views of {views.width}x{views.height}")
+    return sockets.splat_from_gaussians(scene), sockets.image_out(images), camera
+
+
+def _sized(cameras, config, size_from: str):
+    """The path at the size that is generated."""
+    from ..flashworld_core.generators.flashworld.condition import Crop
+
+    if size_from != "model":
+        return cameras
+    return Crop.centred(cameras.width, cameras.height, config.width, config.height).adjust_intrinsics(cameras)
+
+
+def _warn_about_sizes(run: NodeRun, cameras, config) -> None:
+    """Say where the request is far from what the model was trained on."""
+    trained = config.views, config.width * config.height
+    ratios = (len(cameras) / trained[0], cameras.width * cameras.height / trained[1])
+    if any(not 0.5 <= ratio <= 2 for ratio in ratios):
+        run.say(
+            f"This path has {len(cameras)} views of {cameras.width}x{cameras.height}; {config.model_id} was trained on "
+            f"{config.views} of {config.width}x{config.height} and is at its best near that."
+        )
+
+
+def _render(run: NodeRun, scene, views):
+    """[V, H, W, 3]: the scene at its own views, as the model sees it."""
+    from ..flashworld_core.rendering.render import render
+
+    return render(
+        scene,
+        views,
+        background="white",
+        near=_near(scene),
+        progress=run.part(*_VIEWS),
+        should_stop=run.should_stop,
+    ).rgb
+
+
+def _first_view(scene, views) -> dict:
+    """LOAD3D_CAMERA of the first view, its target at the distance of what it looks at."""
+    from ..flashworld_core.rendering.render import render
+    from ..flashworld_core.trajectories.load3d import to_load3d
+
+    seen = render(scene, views[0], modes=("expected_depth", "alpha"), near=_near(scene))
+    depths = seen.expected_depth[seen.alpha > 0.5]
+    distance = float(depths.median()) if len(depths) else scene.metadata["scene_scale"]
+    return to_load3d(views, 0, distance)
+
+
+def _near(scene) -> float:
+    """The nearest distance the model renders at, in world units."""
+    from ..flashworld_core.generators.flashworld.views import NEAR
+
+    return NEAR * scene.metadata["scene_scale"]
+
+
+def _is_watched(prompt) -> bool:
+    """Whether the running workflow has a node that shows scenes; without one nothing is sent."""
+    nodes = prompt.values() if isinstance(prompt, dict) else ()
+    return any(isinstance(node, dict) and node.get("class_type") == PREVIEW_NODE for node in nodes)
+
+
+def _send(run: NodeRun, step) -> None:
+    """Send the scene so far to the browser. A preview that fails costs nothing but itself."""
+    from ..flashworld_core.scene import budget
+
+    try:
+        from .preview_stream import send_scene
+
+        some = step.request.finish(budget(step.sampled.gaussians, PREVIEW_BUDGET))
+        send_scene(run.node_id, some, step=step.index, steps=step.steps, budget=PREVIEW_BUDGET, final=False)
+    except Cancelled:
+        raise
+    except Exception as error:
+        logger.warning("%s: no preview of step %d: %s", TITLE, step.index + 1, error)

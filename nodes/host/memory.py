@@ -1,0 +1,263 @@
+"""FlashWorld's networks under ComfyUI's model management: brought when they are used, told what they need, evicted by
+the host whenever something else needs the room.
+
+Nothing here holds a model: `LoadedModel` is the value on the socket, and goes when the host drops it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import comfy.model_management as management
+import comfy.model_patcher
+import comfy.ops
+import torch
+from torch import nn
+
+from ...flashworld_core.errors import FlashWorldError
+from ...flashworld_core.generators.flashworld.memory import MemoryPlan, memory_plan
+from ...flashworld_core.generators.flashworld.pipeline import FlashWorldModel
+from ...flashworld_core.generators.flashworld.sampler import DEFAULT_CHUNK
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+# Layers the host can keep in main memory and stream to the device while the network runs. The few others (norms,
+# modulation tables) are small and always brought whole.
+_STREAMED = {nn.Linear: "Linear", nn.Conv3d: "Conv3d", nn.Embedding: "Embedding"}
+_MARGIN = 0.1  # of the free memory that planning leaves alone
+
+
+class Part:
+    """One network the host moves between its device and main memory.
+
+    Args:
+        name: for the host's log.
+        network: on the offload device.
+        device, offload_device: where it runs and where it waits; default: the host's choice for big networks.
+        streamed: its layers may stay in main memory where the device is too small for all of them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        device: torch.device | None = None,
+        offload_device: torch.device | None = None,
+        streamed: bool = False,
+    ):
+        self.network, self.streamed = network, streamed
+        if streamed:
+            use_host_layers(network)
+        # A module of our own around it: the host writes attributes (device and others) that the network's class
+        # may define as read-only. Its class name is what the host's log shows.
+        holder = type(f"FlashWorld {name}", (nn.Module,), {})()
+        holder.network = network
+        # Looked up at use: the host puts another class here while it starts.
+        patcher = getattr(comfy.model_patcher, "CoreModelPatcher", None) or comfy.model_patcher.ModelPatcher
+        self.patcher = patcher(
+            holder,
+            load_device=device or management.get_torch_device(),
+            offload_device=offload_device or management.unet_offload_device(),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.patcher.load_device
+
+    def bring(self, memory_required: int) -> torch.device:
+        """Have the host load it, with ``memory_required`` bytes free for the work besides. Returns its device."""
+        management.load_models_gpu([self.patcher], memory_required=memory_required, force_full_load=not self.streamed)
+        # What the host's layers do not cover stays behind when the host loads a network only in part.
+        for module in self.network.modules():
+            if not hasattr(module, "comfy_cast_weights"):
+                for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                    if tensor.device != self.device:
+                        tensor.data = tensor.data.to(self.device)
+        return self.device
+
+    def __call__(self, memory_required: int, **tensors: torch.Tensor):
+        """Bring the network and run it on ``tensors``."""
+        device = self.bring(memory_required)
+        return self.network(**{name: tensor.to(device) for name, tensor in tensors.items()})
+
+
+def use_host_layers(network: nn.Module) -> None:
+    """Turn a network's plain layers into the host's, in place: the same parameters and the same results, but the host
+    may leave the weights in main memory and cast them layer by layer."""
+    for module in network.modules():
+        name = _STREAMED.get(type(module))
+        if name is not None:
+            module.__class__ = getattr(comfy.ops.manual_cast, name)
+            if not hasattr(module, "bias"):  # the host's layers all have one
+                module.bias = None
+
+
+class LoadedModel:
+    """The value on a FLASHWORLD_MODEL socket: a model and its networks as the host's patchers.
+
+    Attributes:
+        model: ready to generate with `stages`.
+        parts: transformer, decoder and (unless a VAE socket took its place) encoder.
+        device: where generation runs.
+    """
+
+    def __init__(self, model: FlashWorldModel):
+        self.model = model
+        self.parts = {
+            "transformer": Part("transformer", model.transformer, streamed=True),
+            "decoder": Part("decoder", model.decoder),
+        }
+        if next(model.encoder.parameters(), None) is not None:
+            self.parts["encoder"] = Part("encoder", model.encoder)
+        if hasattr(model.text, "host"):
+            model.text.host(_text_part)
+
+    @property
+    def device(self) -> torch.device:
+        return self.parts["transformer"].device
+
+    def plan(self, views: int, height: int, width: int, views_per_chunk: int | None = None) -> MemoryPlan:
+        """What a generation of this size needs, stage by stage."""
+        return plan_for(self.model.config, self.device, self.model.dtype, views, height, width, views_per_chunk)
+
+    def views_per_chunk(self, views: int, height: int, width: int) -> int:
+        """How many views to decode, render and encode together: as many as fit when all else has made room."""
+        if management.is_device_cpu(self.device):
+            return min(DEFAULT_CHUNK, views)
+        free = (1 - _MARGIN) * available_memory(self.device)
+        for chunk in range(min(DEFAULT_CHUNK, views), 1, -1):
+            plan = self.plan(views, height, width, chunk)
+            if max(plan[name].peak for name in ("decoder", "renderer", "encoder")) <= free:
+                return chunk
+        return 1
+
+    def stages(self, plan: MemoryPlan) -> HostStages:
+        """The stages of a generation as planned."""
+        return HostStages(self.parts, self.device, plan)
+
+
+class HostStages:
+    """`stages.Stages`: entering a stage asks the host for the network and for room to work.
+
+    Leaving does nothing: what was brought stays until the host needs its place.
+    """
+
+    def __init__(self, parts: dict[str, Part], device: torch.device, plan: MemoryPlan):
+        self._parts, self._device, self._needed = parts, device, _needed(plan)
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[torch.device]:
+        part = self._parts.get(name)
+        if part is not None:
+            yield part.bring(self._needed[name])
+        elif name == "renderer":
+            if not management.is_device_cpu(self._device):
+                management.free_memory(self._needed[name], self._device)
+            yield self._device
+        else:  # a text encoder and a VAE from a socket ask the host themselves
+            yield management.intermediate_device()
+
+
+def _needed(plan: MemoryPlan) -> dict[str, int]:
+    """Bytes that must be free when a stage begins: what it makes, without what the stages before it already hold."""
+    needed, held = {}, 0
+    for name in ("transformer", "decoder", "renderer", "encoder"):
+        needed[name] = plan[name].activations + max(plan[name].held - held, 0)
+        held = plan[name].held
+    needed["renderer"] = max(needed["renderer"], plan["world"].activations)
+    return needed
+
+
+def plan_for(config, device: torch.device, dtype: torch.dtype, views=None, height=None, width=None, chunk=None, **text):
+    """`memory_plan` for one of the host's devices; every accelerator is planned alike."""
+    kind = {"device_type": "cpu"} if management.is_device_cpu(device) else {}
+    # Host prompts run in inference mode, in which the plan's tensors could not be counted.
+    with torch.inference_mode(False):
+        return memory_plan(
+            config, views=views, height=height, width=width, dtype=dtype, views_per_chunk=chunk, **kind, **text
+        )
+
+
+def dtype_for(choice: torch.dtype | None, own: torch.dtype | None = None) -> torch.dtype:
+    """The precision to load a model in.
+
+    Args:
+        choice: what the user asked for; None leaves it to the host.
+        own: what the model itself wants where nobody chose.
+    """
+    device = management.get_torch_device()
+    if choice is not None or own is not None:
+        return choice or own
+    if management.is_device_cpu(device):
+        return torch.float32
+    if management.should_use_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if management.should_use_fp16(device) else torch.float32
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that are free on ``device`` once the host has evicted every model."""
+    loaded = (patcher for patcher in management.loaded_models() if patcher is not None)
+    held = sum(patcher.loaded_size() for patcher in loaded if patcher.load_device == device)
+    return int(management.get_free_memory(device) + held)
+
+
+def with_smaller_chunks(chunk: int, work: Callable[[int], Result], warn: Callable[[str], None]) -> Result:
+    """``work(views per chunk)``, again with half as many each time the device runs out of memory.
+
+    Args:
+        chunk: what to begin with.
+        warn: told once, in words for the user.
+
+    Raises:
+        FlashWorldError: not even one view at a time fits.
+    """
+    warned = False
+    while True:
+        try:
+            return work(chunk)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.debug("Out of memory with %d views a chunk.", chunk, exc_info=True)
+        # Outside of the except block: the error holds on to every tensor of the failed run.
+        make_room()
+        if chunk == 1:
+            raise FlashWorldError(
+                "the device ran out of memory even with one view at a time. Use fewer views (frames of the path), a "
+                "smaller width and height, or a lower precision (dtype bf16) in Load FlashWorld Model; closing other "
+                "programs that use the graphics card also helps."
+            )
+        if not warned:
+            warn(f"Out of memory with {chunk} views at a time; trying again with fewer. The scene will be the same.")
+        chunk, warned = chunk // 2, True
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the host calls an error out of memory."""
+    test = getattr(management, "is_oom", None)
+    return test(error) if test is not None else isinstance(error, management.OOM_EXCEPTION)
+
+
+def make_room() -> None:
+    """Have the host evict every model and hand the memory back."""
+    management.unload_all_models()
+    management.soft_empty_cache()
+
+
+def _text_part(encoder: nn.Module) -> Callable:
+    """The text encoder that came with a model, run where the host runs text encoders."""
+    part = Part(
+        "text encoder",
+        encoder,
+        management.text_encoder_device(),
+        management.text_encoder_offload_device(),
+        streamed=True,
+    )
+    width, layers = encoder.config.d_model, 8  # rows of 512 tokens, scores and feed-forward of one block
+    return lambda input_ids: part(layers * 512 * width * 4 + (1 << 28), input_ids=input_ids)
