@@ -266,6 +266,27 @@ def test_request_with_a_picture_has_cameras_in_its_pixels(tmp_path):
         assert read_cameras(path, 64, 48).width == 150  # a size the file tells is not overruled
 
 
+def test_pictures_outside_a_root_are_not_opened(tmp_path, monkeypatch):
+    """A request from a stranger cannot ask what pictures there are on the disk."""
+    inside, outside = tmp_path / "input" / "paths", tmp_path / "secret"
+    inside.mkdir(parents=True)
+    outside.mkdir()
+    for folder in (inside, inside.parent, outside):
+        (folder / "photo.png").write_bytes(png(150, 90))
+    (inside / "link.png").symlink_to(outside / "photo.png")
+    monkeypatch.chdir(outside)
+    for image in ("photo.png", "../photo.png", data_url(png(150, 90))):
+        path = save(inside, "flashworld", image_prompt=image)
+        assert read_cameras(path, root=tmp_path / "input").width == 150
+    for image in (str(outside / "photo.png"), "../../secret/photo.png", "link.png", "\\\\server\\share\\photo.png"):
+        path = save(inside, "flashworld", image_prompt=image)
+        with pytest.raises(FlashWorldError, match="names no file"):
+            read_cameras(path, root=tmp_path / "input")
+    (inside / "photo.png").unlink()
+    with pytest.raises(FlashWorldError, match="names no file"):  # not the working folder's either
+        read_cameras(save(inside, "flashworld", image_prompt="photo.png"), root=tmp_path / "input")
+
+
 def test_request_picture_on_its_side(tmp_path):
     """A phone's photograph: stored as 150x90, shown as 90x150."""
     image = data_url(png(150, 90, orientation=6, kind="JPEG"), "jpeg")

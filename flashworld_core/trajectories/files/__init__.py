@@ -40,13 +40,19 @@ def detect_format(path: str | os.PathLike) -> str:
     return _load(Path(path))[0]
 
 
-def read_cameras(path: str | os.PathLike, width: int | None = None, height: int | None = None) -> Cameras:
+def read_cameras(
+    path: str | os.PathLike,
+    width: int | None = None,
+    height: int | None = None,
+    root: str | os.PathLike | None = None,
+) -> Cameras:
     """The camera path in a file of any known format.
 
     Args:
         path: a file, or the folder of a COLMAP model.
         width, height: image size in pixels, used only where the file does not say (RealEstate10K; a ``transforms.json``
             or request without sizes). A file's own size is kept; change it with `Cameras.resized`.
+        root: a folder; a request's picture that does not lie in it is not opened. Give one for files of strangers.
 
     Returns:
         `Cameras`, float32 on the CPU, in the world of CONVENTIONS.md (y down). A request that brings a picture gives
@@ -63,7 +69,9 @@ def read_cameras(path: str | os.PathLike, width: int | None = None, height: int 
         return realestate10k.parse(content, str(path), width, height)
     if kind == "nerfstudio":
         return nerfstudio.parse(content, str(path), width, height)
-    return flashworld_request.parse(content, str(path), width, height, path.parent)
+    return flashworld_request.parse(
+        content, str(path), width, height, path.parent, None if root is None else Path(root)
+    )
 
 
 def write_cameras(path: str | os.PathLike, cameras: Cameras, format: str | None = None) -> None:

@@ -14,7 +14,7 @@ import io
 import json
 import os
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import torch
 
@@ -84,6 +84,7 @@ class FlashWorldRequest:
         folder: Path | None = None,
         width: int | None = None,
         height: int | None = None,
+        root: Path | None = None,
     ) -> FlashWorldRequest:
         """A request from its parsed JSON (see `read`).
 
@@ -91,6 +92,7 @@ class FlashWorldRequest:
             where: name for error messages.
             folder: where relative picture paths are looked for first.
             width, height: stand in for a missing ``resolution``, in pixels.
+            root: a folder; a picture that does not lie in it is not opened.
         """
         entries = data.get("cameras")
         if not isinstance(entries, list):
@@ -103,7 +105,7 @@ class FlashWorldRequest:
             height = whole_number(values[1], 1, MAX_SIDE, f"{where}: resolution[1] (height)")
             width = whole_number(values[2], 1, MAX_SIDE, f"{where}: resolution[2] (width)")
         width, height = check_size(width, height, where)
-        image = _image_prompt(data.get("image_prompt"), folder, where)
+        image = _image_prompt(data.get("image_prompt"), folder, where, root)
         text = data.get("text_prompt") or ""
         if not isinstance(text, str):
             raise FlashWorldError(f"read_cameras: {where}: text_prompt must be a string.")
@@ -125,9 +127,12 @@ class FlashWorldRequest:
         write_texts({Path(path): json.dumps(self.to_dict(), indent=2) + "\n"})
 
 
-def parse(data: dict, where: str, width: int | None, height: int | None, folder: Path) -> Cameras:
+def parse(
+    data: dict, where: str, width: int | None, height: int | None, folder: Path, root: Path | None = None
+) -> Cameras:
     """The cameras of a request; ``width`` and ``height`` stand in for a missing resolution."""
-    return FlashWorldRequest.from_dict(data, where=where, folder=folder, width=width, height=height).cameras
+    request = FlashWorldRequest.from_dict(data, where=where, folder=folder, width=width, height=height, root=root)
+    return request.cameras
 
 
 def write(path: Path, cameras: Cameras) -> None:
@@ -164,7 +169,7 @@ def _entries(cameras: Cameras) -> list[dict]:
     ]
 
 
-def _image_prompt(value, folder: Path | None, where: str) -> str | None:
+def _image_prompt(value, folder: Path | None, where: str, root: Path | None) -> str | None:
     """The picture as something that can be opened from anywhere: a data URL or an existing path."""
     if value is None or value == "":
         return None
@@ -177,12 +182,20 @@ def _image_prompt(value, folder: Path | None, where: str) -> str | None:
             return f"data:image/{kind};base64,{value}"
     if "\0" not in value and len(value) < 4096:
         for path in ([] if folder is None else [folder / value]) + [Path(value)]:
-            if path.is_file():
+            if (root is None or _lies_in(root, path, value)) and path.is_file():
                 return str(path)
     raise FlashWorldError(
         f"read_cameras: {where}: image_prompt names no file: {value[:100]!r}. The cameras are in that picture's "
         "pixels; put it there, or remove image_prompt if they are in pixels of the resolution."
     )
+
+
+def _lies_in(root: Path, path: Path, value: str) -> bool:
+    """Whether ``path``, links followed, is in ``root``; absolute names are not even looked at (a share on a network
+    would be asked for)."""
+    if PureWindowsPath(value).anchor or PurePosixPath(value).is_absolute():
+        return False
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def _upright_size(image: str, where: str) -> tuple[int, int]:
