@@ -7,6 +7,7 @@ two Python threads, or two packages, enter it at once.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 import os
@@ -31,6 +32,9 @@ def kernel(function: Callable) -> Callable:
 
     numba looks for one itself (``NUMBA_CACHE_DIR``, beside the source file, the user's cache folder).
     """
+    # What numba caches imports its module by name, and its files are named after the function: a package that one
+    # program knows by another name than the next (a host, the command line) must not share them.
+    function.__qualname__ += "_" + hashlib.sha256(function.__module__.encode()).hexdigest()[:8]
     options = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy", "boundscheck": False}
     try:
         return numba.njit(function, cache=True, **options)
