@@ -5,9 +5,14 @@ from __future__ import annotations
 from .generate import Generate
 from .host import api, folders
 from .load import LoadModel
+from .trajectory import CameraPath
+from .trajectory_files import LoadCameraPath, SaveCameraPath
 
 NODES: list[type[api.ComfyNode]] = [
     LoadModel,
+    CameraPath,
+    LoadCameraPath,
+    SaveCameraPath,
     Generate,
 ]
 

@@ -93,6 +93,12 @@ def input_path(name: str, what: str = "the file") -> Path:
     return path
 
 
+def root_of(path: Path) -> Path:
+    """Which of the host's folders a path from `input_path` lies in."""
+    roots = folder_paths.get_output_directory(), folder_paths.get_temp_directory(), folder_paths.get_input_directory()
+    return next(root for root in map(Path, map(os.path.realpath, roots)) if path.is_relative_to(root))
+
+
 def input_fingerprint(name: str) -> str:
     """Changes whenever the file does: for ``fingerprint_inputs``. A name that leads nowhere has one of its own."""
     try:

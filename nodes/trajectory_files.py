@@ -1,0 +1,139 @@
+"""Load Camera Path and Save Camera Path: every path format of the core, in ComfyUI's input and output folders."""
+
+from __future__ import annotations
+
+import shutil
+
+from ..flashworld_core.trajectories.files import FORMATS
+from . import path_files, sockets
+from .host import api, folders
+from .host.api import io
+from .host.run import NodeRun
+from .trajectory import MAX_FRAMES, MAX_SIDE
+
+LOAD_TITLE, SAVE_TITLE = "Load Camera Path", "Save Camera Path"
+EXTENSIONS = {"flashworld": ".json", "nerfstudio": ".json", "colmap": "", "realestate10k": ".txt"}
+
+
+class LoadCameraPath(api.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return api.schema(
+            node_id="FlashWorld_LoadCameraPath",
+            display_name=LOAD_TITLE,
+            category="FlashWorld",
+            description="Reads a camera path from ComfyUI's input folder: FlashWorld request JSON, nerfstudio "
+            "transforms.json, RealEstate10K / CameraCtrl text, or a COLMAP folder. What a file is, its content tells.",
+            search_aliases=["camera path", "trajectory", "transforms.json", "colmap", "nerfstudio", "realestate10k"],
+            inputs=[
+                api.input(
+                    io.Combo,
+                    "file",
+                    options=path_files.names(),
+                    tooltip="A file or COLMAP folder in ComfyUI's input folder. New ones appear after pressing R.",
+                ),
+                api.input(
+                    io.Int,
+                    "frames",
+                    default=0,
+                    min=0,
+                    max=MAX_FRAMES,
+                    tooltip="How many cameras the path shall have; they are spread along it at its own pace. 0 keeps "
+                    "those of the file.",
+                ),
+                api.input(
+                    io.Int,
+                    "width",
+                    default=0,
+                    min=0,
+                    max=MAX_SIDE,
+                    step=16,
+                    tooltip="Width of the views in pixels; another shape than the file's crops them in the middle. 0 "
+                    "keeps the file's, which RealEstate10K files do not have.",
+                ),
+                api.input(
+                    io.Int,
+                    "height",
+                    default=0,
+                    min=0,
+                    max=MAX_SIDE,
+                    step=16,
+                    tooltip="Height of the views in pixels, as with width. 0 keeps the file's.",
+                ),
+            ],
+            outputs=[
+                api.output(api.Trajectory, "trajectory", tooltip="The camera path."),
+                api.output(api.Camera, "camera", tooltip="The first view, for 3D previews to begin there."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file):
+        """Any name passes here: files may arrive after the host made its list."""
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file, **_):
+        """A changed file is another path."""
+        return folders.input_fingerprint(file)
+
+    @classmethod
+    def execute(cls, file, frames=0, width=0, height=0):
+        from ..flashworld_core.trajectories.keyframes import resample
+        from ..flashworld_core.trajectories.load3d import to_load3d
+
+        with NodeRun(LOAD_TITLE):
+            cameras = path_files.read(file, width or None, height or None)
+            cameras = cameras.fitted(width or cameras.width, height or cameras.height)
+            if frames and frames != len(cameras):
+                cameras = resample(cameras, frames, timing="even")
+            return api.NodeOutput(cameras, to_load3d(cameras))
+
+
+class SaveCameraPath(api.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return api.schema(
+            node_id="FlashWorld_SaveCameraPath",
+            display_name=SAVE_TITLE,
+            category="FlashWorld",
+            description="Writes a camera path into ComfyUI's output folder.",
+            search_aliases=["camera path", "trajectory", "transforms.json", "colmap", "nerfstudio", "realestate10k"],
+            is_output_node=True,
+            inputs=[
+                api.input(api.Trajectory, "trajectory", tooltip="The camera path to write."),
+                api.input(
+                    io.String,
+                    "filename_prefix",
+                    default="FlashWorld/path",
+                    tooltip="Where in the output folder, and how the name begins; a number and the ending follow.",
+                ),
+                api.input(
+                    io.Combo,
+                    "format",
+                    options=list(FORMATS),
+                    default="flashworld",
+                    tooltip="flashworld: FlashWorld's request JSON. nerfstudio: transforms.json. colmap: a folder with "
+                    "images.txt and cameras.txt. realestate10k: text as CameraCtrl and others read it, without the "
+                    "picture size.",
+                ),
+            ],
+            outputs=[api.output(api.Trajectory, "trajectory", tooltip="The same camera path, to go on with.")],
+        )
+
+    @classmethod
+    def execute(cls, trajectory, filename_prefix, format="flashworld"):
+        from ..flashworld_core.trajectories.files import write_cameras
+
+        with NodeRun(SAVE_TITLE) as run:
+            cameras = sockets.checked_trajectory(trajectory)
+            target = folders.OutputFile(filename_prefix, EXTENSIONS.get(format, ""), cameras.width, cameras.height)
+            try:
+                write_cameras(target.path, cameras, format)
+            except BaseException:
+                if format == "colmap":  # the folder is new: its number was free
+                    shutil.rmtree(target.path, ignore_errors=True)
+                raise
+            name = "/".join(filter(None, (target.subfolder.replace("\\", "/"), target.filename)))
+            run.say(f"Saved {name}")
+            return api.NodeOutput(trajectory, ui={"text": [name]})
