@@ -1,0 +1,213 @@
+"""The camera path editor in a browser, on a stand-in node: pointer, keyboard, undo, and how it looks."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def editor(page, site):
+    """The page with the editor on a node with the preset orbit."""
+    page.goto(f"{site}/tests/web/pages/camera_path.html")
+    page.wait_for_selector("body[data-ready]")
+    page.wait_for_timeout(300)  # the picture
+    return page
+
+
+def keys(page):
+    return page.evaluate("keys()")
+
+
+def get(page, name):
+    return page.evaluate("name => get(name)", name)
+
+
+def press(page, name):
+    page.get_by_role("button", name=name).click()
+
+
+def keyframes(page, count=4):
+    """Keyframes in a row along x, looking ahead, as if a workflow had been loaded."""
+    lens = {"vertical_fov_degrees": None, "time": None}
+    document = {
+        "version": 1,
+        "keyframes": [{"position": [0.5 * i, 0, 0], "quaternion": [1, 0, 0, 0], **lens} for i in range(count)],
+    }
+    page.evaluate("text => { set('source', 'keyframes'); set('keyframes', text); }", json.dumps(document))
+    page.wait_for_timeout(100)
+
+
+def plan(page):
+    return page.locator(".fwp-view canvas").nth(1)
+
+
+def place(page, index):
+    """Where a keyframe is drawn in the plan, in screen pixels."""
+    return page.evaluate(
+        """index => {
+            const { plan } = editorOf(node), model = editorOf(node).model();
+            const [x, y] = plan.placeOf(model, index), box = plan.element.getBoundingClientRect();
+            return [box.left + x, box.top + y];
+        }""",
+        index,
+    )
+
+
+def drag(page, start, by, modifier=None):
+    page.mouse.move(*start)
+    if modifier:
+        page.keyboard.down(modifier)
+    page.mouse.down()
+    for step in range(1, 6):
+        page.mouse.move(start[0] + by[0] * step / 5, start[1] + by[1] * step / 5)
+    page.mouse.up()
+    if modifier:
+        page.keyboard.up(modifier)
+
+
+def test_a_preset_is_drawn_and_follows_the_nodes_settings(editor, shots):
+    first = editor.locator(".fwp-view canvas").nth(1).screenshot()
+    editor.screenshot(path=shots / "camera_path_preset.png")
+    editor.evaluate("set('amount', 80)")
+    editor.wait_for_timeout(100)
+    assert editor.locator(".fwp-view canvas").nth(1).screenshot() != first
+    editor.evaluate("set('preset', 'dolly_in')")
+    assert get(editor, "amount") == 0.5  # the preset's usual amount, not 80 world units
+    assert get(editor, "keyframes") == ""  # looking changes nothing
+
+
+def test_a_preset_becomes_keyframes_and_undo_takes_it_back(editor, shots):
+    press(editor, "Make keyframes that follow")
+    assert get(editor, "source") == "keyframes" and len(keys(editor)) == 3
+    assert editor.evaluate("changes") == ["before", "after"]  # one step for the graph's own undo too
+    editor.wait_for_timeout(100)
+    editor.screenshot(path=shots / "camera_path_keyframes.png")
+    press(editor, "Undo")
+    assert get(editor, "source") == "preset" and get(editor, "keyframes") == ""
+    press(editor, "Redo")
+    assert get(editor, "source") == "keyframes" and len(keys(editor)) == 3
+
+
+def test_a_point_is_dragged_in_the_plan_as_one_step(editor):
+    keyframes(editor)
+    before = keys(editor)
+    drag(editor, place(editor, 2), (30, -40))
+    moved = keys(editor)
+    assert moved[2]["position"][0] > before[2]["position"][0]  # right
+    assert moved[2]["position"][2] > before[2]["position"][2]  # up in the plan is forward
+    assert moved[2]["position"][1] == before[2]["position"][1]
+    assert [moved[i] for i in (0, 1, 3)] == [before[i] for i in (0, 1, 3)]
+    press(editor, "Undo")
+    assert keys(editor) == before
+
+
+def test_shift_drags_a_point_up_and_a_handle_turns_it(editor):
+    keyframes(editor)
+    drag(editor, place(editor, 1), (0, -40), "Shift")
+    position = keys(editor)[1]["position"]
+    assert position[1] < 0 and position[0] == 0.5 and position[2] == 0  # y points down
+    x, y = place(editor, 1)
+    drag(editor, (x, y - 34), (40, 34))  # the handle, from straight ahead to the right
+    w, turn_x, turn_y, turn_z = keys(editor)[1]["quaternion"]
+    assert abs(w - 0.7071) < 0.05 and abs(turn_y - 0.7071) < 0.05 and abs(turn_x) + abs(turn_z) < 1e-6
+
+
+def test_keyframes_are_added_deleted_and_reordered(editor):
+    keyframes(editor)
+    card = editor.locator(".fwp-card")
+    card.nth(0).click()
+    press(editor, "Add a keyframe where the 3D view stands")
+    assert len(keys(editor)) == 5 and keys(editor)[1]["position"] != [0.5, 0, 0]
+    editor.get_by_role("button", name="Delete the selected").click()
+    assert [key["position"][0] for key in keys(editor)] == [0, 0.5, 1, 1.5]
+    box = [card.nth(i).bounding_box() for i in (0, 2)]
+    start = (box[0]["x"] + 8, box[0]["y"] + 10)
+    drag(editor, start, (box[1]["x"] + box[1]["width"] - 2 - start[0], 0))
+    assert [key["position"][0] for key in keys(editor)] == [0.5, 1, 0, 1.5]
+
+
+def test_the_keyboard_alone_is_enough(editor):
+    keyframes(editor)
+    editor.locator(".fwp-card input").nth(0).focus()
+    editor.keyboard.press("ArrowRight")  # the radio buttons' own
+    editor.keyboard.press("Alt+ArrowRight")
+    assert [key["position"][0] for key in keys(editor)] == [0, 1, 0.5, 1.5]
+    editor.keyboard.press("Delete")
+    assert [key["position"][0] for key in keys(editor)] == [0, 1, 1.5]
+    editor.keyboard.press("Control+z")
+    editor.keyboard.press("Control+z")
+    assert [key["position"][0] for key in keys(editor)] == [0, 0.5, 1, 1.5]
+    editor.keyboard.press("Control+Shift+Z")
+    assert [key["position"][0] for key in keys(editor)] == [0, 1, 0.5, 1.5]
+    plan(editor).focus()
+    editor.keyboard.press("n")
+    editor.keyboard.press("ArrowUp")
+    editor.keyboard.press("PageUp")
+    editor.keyboard.press(".")
+    changed = [key for key in keys(editor) if key["position"][2] > 0]
+    assert len(changed) == 1 and changed[0]["position"][1] < 0 and changed[0]["quaternion"][2] > 0
+    editor.locator(".fwp-view canvas").nth(0).focus()
+    editor.keyboard.press("w")
+    editor.keyboard.press("k")
+    assert len(keys(editor)) == 5
+
+
+def test_every_control_can_be_reached_and_has_a_name(editor):
+    keyframes(editor)
+    editor.locator(".fwp-card input").nth(1).check(force=True)
+    unnamed = editor.evaluate(
+        """[...document.querySelectorAll('.fwp :is(input, select, canvas)')]
+            .filter((item) => item.tabIndex < 0 || !item.getAttribute('aria-label')).map((item) => item.outerHTML)"""
+    )
+    assert unnamed == []
+
+
+def test_fields_change_the_selected_keyframe(editor):
+    keyframes(editor)
+    editor.locator(".fwp-card").nth(1).click()
+    editor.get_by_label("Position forward").fill("2.5")
+    editor.get_by_label("Vertical field of view of this").fill("35")
+    editor.get_by_label("How time is shared").select_option("times")
+    editor.get_by_label("When the camera is here").fill("1.5")
+    key = keys(editor)[1]
+    assert key["position"] == [0.5, 0, 2.5] and key["vertical_fov_degrees"] == 35 and key["time"] == 1.5
+    editor.get_by_label("Vertical field of view of this").fill("")
+    assert keys(editor)[1]["vertical_fov_degrees"] is None
+    editor.get_by_label("Smooth: a rounded").select_option("linear")
+    editor.get_by_label("Loop").check()
+    document = json.loads(get(editor, "keyframes"))
+    assert (document["spline"], document["timing"], document["loop"]) == ("linear", "times", True)
+
+
+def test_a_view_from_the_preview_continues_the_path(editor):
+    pose = {"position": [1, 0, 2], "quaternion": [1, 0, 0, 0], "vertical_fov_degrees": 50}
+    assert editor.evaluate("pose => addKeyframe(node, pose)", pose)
+    assert get(editor, "source") == "keyframes"
+    assert len(keys(editor)) == 4  # the orbit's three, then the view
+    assert keys(editor)[3]["position"] == [1, 0, 2] and keys(editor)[3]["vertical_fov_degrees"] == 50
+
+
+def test_a_bad_document_is_said_and_left_alone(editor):
+    bad = '{"version": 1, "keyframes": [{"position": [0, 0]}]}'
+    editor.evaluate("text => { set('source', 'keyframes'); set('keyframes', text); }", bad)
+    assert "position of keyframe 1" in editor.get_by_role("status").inner_text()
+    assert get(editor, "keyframes") == bad
+
+
+def test_playing_moves_and_looking_through_shows_the_picture(editor, shots):
+    press(editor, "See what the camera sees")
+    editor.wait_for_timeout(100)
+    start = editor.locator(".fwp-view canvas").nth(0).screenshot(path=shots / "camera_path_through.png")
+    press(editor, "Play the path")
+    editor.wait_for_function("editorOf(node).time > 0.3")
+    press(editor, "Pause")
+    assert editor.locator(".fwp-view canvas").nth(0).screenshot() != start
+
+
+def test_a_removed_node_leaves_nothing(editor):
+    editor.evaluate("node.onRemoved()")
+    editor.wait_for_timeout(400)
+    assert editor.evaluate("document.querySelectorAll('.fwp').length") == 0
+    assert editor.evaluate("addKeyframe(node, { position: [0, 0, 0], quaternion: [1, 0, 0, 0] })") is False

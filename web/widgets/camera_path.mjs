@@ -1,0 +1,136 @@
+/** The camera path editor as a widget of the Camera Path node. */
+import { Editor } from "../path/editor.mjs";
+import { PRESETS } from "../path/presets.mjs";
+import { InputPicture, isLinked } from "./surroundings.mjs";
+
+const LEAST_HEIGHT = 420; // pixels
+const POLL = 250; // milliseconds between looks at what no event tells of: links, scenes, undo in the graph
+const READ = ["source", "preset", "amount", "moves", "frames", "width", "height", "field_of_view", "focus_distance"];
+READ.push("easing", "turns", "keyframes");
+
+/** Node -> Editor, for the other widgets; nothing of a removed node is kept. */
+const editors = new WeakMap();
+
+/** Puts the editor on a Camera Path node of the graph. `app` and `api` are the host's. */
+export function attachCameraPath(node, app, api) {
+  const widget = (name) => node.widgets?.find((item) => item.name === name);
+  hide(widget("keyframes"));
+  const root = document.createElement("div");
+  root.dataset.captureWheel = "true";
+  root.tabIndex = -1;
+
+  const picture = new InputPicture(api, () => editor.redraw());
+  const host = {
+    values: () => Object.fromEntries(READ.map((name) => [name, widget(name)?.value])),
+    write: (values) => write(node, app, values, widget),
+    view: ((node.properties ??= {}).flashworld_path ??= {}),
+    picture: () => picture.of(node),
+    scene: () => null,
+    outside: () => outside(node, widget("source")?.value),
+  };
+  let editor = null;
+  editor = new Editor(host);
+  editors.set(node, editor);
+  root.append(editor.element);
+  leaveUndoAlone(root);
+
+  const shown = node.addDOMWidget("camera_path_editor", "FLASHWORLD_CAMERA_PATH", root, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: () => LEAST_HEIGHT,
+    getValue: () => undefined,
+    setValue: () => {},
+  });
+  shown.serialize = false;
+  followWidgets(node, widget, editor);
+  const timer = setInterval(() => root.isConnected && !document.hidden && editor.refresh(), POLL);
+
+  const { onConfigure, onRemoved } = node;
+  node.onConfigure = function (...data) {
+    onConfigure?.apply(this, data);
+    host.view = (node.properties ??= {}).flashworld_path ??= {};
+    editor.plan.view = host.view.plan ??= {};
+    editor.refresh();
+  };
+  node.onRemoved = function (...data) {
+    clearInterval(timer);
+    editors.delete(node);
+    editor.dispose();
+    onRemoved?.apply(this, data);
+  };
+  if (node.size && node.size[0] < 400) node.setSize?.([400, node.size[1]]);
+}
+
+/**
+ * Adds a keyframe to a Camera Path node.
+ *
+ * @param {object} node
+ * @param {{position: number[], quaternion: number[], vertical_fov_degrees?: number}} pose world axes as in a camera path
+ * @returns {boolean} false for a node without an editor
+ */
+export function addKeyframe(node, pose) {
+  const editor = editors.get(node);
+  editor?.addKeyframe(pose);
+  return Boolean(editor);
+}
+
+/** The editor on a node, or undefined. */
+export const editorOf = (node) => editors.get(node);
+
+/** Why the path is not the editor's to draw, or "". */
+function outside(node, source) {
+  if (node.inputs?.some((input) => /^camera(s\.camera|_)?\d*/.test(input.name) && isLinked(input))) {
+    return "The connected cameras are the keyframes of this path. Disconnect them to edit it here.";
+  }
+  if (source === "file") return "This path is read from the file when the workflow runs.";
+  return "";
+}
+
+/** Sets widget values as if somebody had typed them, as one step of the graph's own undo. */
+function write(node, app, values, widget) {
+  app.canvas?.emitBeforeChange?.();
+  for (const [name, value] of Object.entries(values)) {
+    const item = widget(name);
+    if (!item || item.value === value) continue;
+    item.value = value;
+    item.callback?.(value, app.canvas, node);
+  }
+  node.graph?.setDirtyCanvas?.(true, true);
+  app.canvas?.emitAfterChange?.();
+}
+
+/** Redraws while the node's own settings move; another preset begins with its usual amount. */
+function followWidgets(node, widget, editor) {
+  for (const name of READ) {
+    const item = widget(name);
+    if (!item) continue;
+    const { callback } = item;
+    let before = item.value;
+    item.callback = function (value, ...rest) {
+      const result = callback?.call(this, value, ...rest);
+      const amount = widget("amount");
+      if (name === "preset" && item.value !== before && Object.hasOwn(PRESETS, item.value) && amount) {
+        amount.value = PRESETS[item.value].defaultAmount;
+      }
+      before = item.value;
+      editor.refresh();
+      return result;
+    };
+  }
+}
+
+/** Takes a widget out of sight; its value is saved and sent as before. */
+function hide(item) {
+  if (!item) return;
+  item.hidden = true;
+  item.options = Object.assign(item.options ?? {}, { hidden: true });
+  item.computeSize = () => [0, -4]; // minus the gap that older hosts leave between widgets
+}
+
+/**
+ * ComfyUI undoes in the whole graph on Ctrl+Z unless a text is being edited, and tells by the `type` of the focused
+ * element. The canvases have an undo of their own, so they say that they are one.
+ */
+function leaveUndoAlone(root) {
+  for (const canvas of root.querySelectorAll("canvas")) canvas.type = "textarea";
+}

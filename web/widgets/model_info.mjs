@@ -1,0 +1,55 @@
+/** A read-only text on the Load FlashWorld Model node: the weights' licence and what they will need of the machine. */
+
+const HEIGHT = 128; // pixels
+const POLL = 500; // milliseconds between looks at the chosen file
+const STYLE =
+  "height: 100%; overflow: auto; box-sizing: border-box; padding: 6px 8px; border-radius: 6px; user-select: text; " +
+  "white-space: pre-wrap; font: 11px/1.4 system-ui, sans-serif; color: var(--input-text, #dcdcdc); " +
+  "background: var(--comfy-input-bg, #24262b);";
+
+/** Puts the text on a Load FlashWorld Model node. `api` is the host's. */
+export function attachModelInfo(node, app, api) {
+  const text = document.createElement("div");
+  text.style.cssText = STYLE;
+  text.tabIndex = 0;
+  text.setAttribute("role", "status");
+  text.setAttribute("aria-label", "About the chosen model");
+  const widget = node.addDOMWidget("model_info", "FLASHWORLD_MODEL_INFO", text, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: () => HEIGHT,
+    getMaxHeight: () => 2 * HEIGHT,
+    getValue: () => undefined,
+    setValue: () => {},
+  });
+  widget.serialize = false;
+
+  let asked = "";
+  const value = (name) => String(node.widgets?.find((item) => item.name === name)?.value ?? "");
+  const refresh = async () => {
+    const query = new URLSearchParams({ model: value("model"), dtype: value("dtype") }).toString();
+    if (query === asked) return;
+    asked = query;
+    const lines = await describe(api, query);
+    if (asked === query) text.textContent = lines.join("\n");
+  };
+  const timer = setInterval(() => text.isConnected && !document.hidden && refresh(), POLL);
+  const { onRemoved } = node;
+  node.onRemoved = function (...data) {
+    clearInterval(timer);
+    asked = null; // an answer on its way finds nobody
+    onRemoved?.apply(this, data);
+  };
+  refresh();
+}
+
+async function describe(api, query) {
+  try {
+    const response = await api.fetchApi(`/flashworld/model_info?${query}`);
+    if (!response.ok) return ["Nothing is known about this file."];
+    const { license, summary, plan = [], error } = await response.json();
+    return error ? [error] : [summary, license, ...plan].filter(Boolean);
+  } catch {
+    return ["The server could not be asked about this file."];
+  }
+}
