@@ -183,8 +183,11 @@ class CameraPath(api.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, path_file=NO_FILE):
-        """Any name passes here: the host's list may be older than the file, and only source file reads it."""
+    def validate_inputs(cls, path_file=NO_FILE, cameras=None):
+        """Any name passes here: the host's list may be older than the file, and only source file reads it.
+
+        Hosts with growing inputs hand ``cameras`` over whether it is asked for or not.
+        """
         return True
 
     @classmethod
