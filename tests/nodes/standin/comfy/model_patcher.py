@@ -7,9 +7,6 @@ class ModelPatcher:
         self.model.device = offload_device  # fails, as in the host, where a class defines it as read-only
         self.on_device = False
 
-    def is_dynamic(self):
-        return False
-
     def model_size(self):
         return sum(t.numel() * t.element_size() for t in self.model.state_dict().values())
 
