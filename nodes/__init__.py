@@ -5,6 +5,7 @@ from __future__ import annotations
 from .generate import Generate
 from .host import api, folders
 from .load import LoadModel
+from .preview import PreviewScene
 from .trajectory import CameraPath
 from .trajectory_files import LoadCameraPath, SaveCameraPath
 
@@ -14,6 +15,7 @@ NODES: list[type[api.ComfyNode]] = [
     LoadCameraPath,
     SaveCameraPath,
     Generate,
+    PreviewScene,
 ]
 
 

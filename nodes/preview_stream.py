@@ -1,0 +1,91 @@
+"""Scenes on their way to the viewer in the browser: stream files in the temp folder and the event that names them."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from ..flashworld_core.cameras import Cameras
+from ..flashworld_core.formats.stream import StreamInfo, write_stream
+from ..flashworld_core.gaussians import Gaussians
+from .host import folders
+from .host.run import send
+
+EVENT = "flashworld.scene"
+EXTENSION = ".fws"
+KEPT_STEPS = 2  # files of steps left for a slow browser; older ones are removed
+
+_steps: dict[str, deque[Path]] = {}  # node id: its step files
+_written: weakref.WeakKeyDictionary[Any, dict] = weakref.WeakKeyDictionary()  # SPLAT value: {budget: (info, file)}
+
+
+def send_scene(
+    node_id: str | None,
+    gaussians: Gaussians,
+    *,
+    step: int | None = None,
+    steps: int | None = None,
+    budget: int,
+    final: bool = False,
+    cameras: Cameras | None = None,
+) -> None:
+    """Show a scene in the browser while the node that makes it still runs.
+
+    Args:
+        node_id: the running node ("7", or "3:7" in a subgraph); None outside an execution, and nothing is sent.
+        gaussians: the scene so far.
+        step, steps: which step it is after, counted from 0, of how many.
+        budget: Gaussians to send at most; a few hundred thousand arrive at once on any machine.
+        final: no more are coming from this run.
+        cameras: the path, for a preview that knows none yet.
+
+    Raises:
+        FlashWorldError: the temp folder cannot be written.
+    """
+    if node_id is None:
+        return
+    path, file = folders.temp_file(EXTENSION)
+    info = write_stream(path, gaussians, budget=budget, metadata={})
+    recent = _steps.setdefault(node_id, deque())
+    recent.append(path)
+    while len(recent) > KEPT_STEPS:
+        # On Windows a file that is being sent cannot go; the host empties the folder at its next start.
+        with contextlib.suppress(OSError):
+            recent.popleft().unlink(missing_ok=True)
+    poses = {} if cameras is None else {"cameras": poses_of(cameras)}
+    counts = {"count": info.count, "total": info.total}
+    send(EVENT, {"node": node_id, "step": step, "steps": steps, "file": file, **counts, "final": final, **poses})
+
+
+def scene_file(splat: Any, gaussians: Gaussians, budget: int, should_stop=None) -> tuple[StreamInfo, dict]:
+    """The stream of a scene that is to stay on show, and how /view finds it; written once per SPLAT and budget.
+
+    Raises:
+        FlashWorldError: the temp folder cannot be written.
+        Cancelled: ``should_stop`` answered True.
+    """
+    try:
+        known = _written.setdefault(splat, {})
+    except TypeError:  # another pack's value that cannot be remembered
+        known = {}
+    info, file, path = known.get(budget, (None, None, None))
+    if path is None or not path.is_file():
+        path, file = folders.temp_file(EXTENSION)
+        info = write_stream(path, gaussians, budget=budget, metadata={}, should_stop=should_stop)
+        known[budget] = info, file, path
+    return info, file
+
+
+def poses_of(cameras: Cameras) -> list[dict]:
+    """Every view as the browser takes it: a camera-to-world pose in OpenCV axes and a vertical field of view."""
+    from ..flashworld_core.rotations import matrices_to_quats
+    from ..flashworld_core.trajectories.poses import vertical_fov_degrees
+
+    c2w = cameras.camera_to_world.double().cpu()
+    quats = matrices_to_quats(c2w[:, :3, :3])
+    fovs = vertical_fov_degrees(cameras.intrinsics.double().cpu(), cameras.height)
+    rows = zip(c2w[:, :3, 3].tolist(), quats.tolist(), fovs.tolist(), strict=True)
+    return [{"position": p, "quaternion": q, "vertical_fov_degrees": fov} for p, q, fov in rows]
