@@ -4,8 +4,8 @@ import { makePath, parseMoves } from "./presets.mjs";
 
 /** The moves of a preset path: the node's preset and amount, then those written in `moves`. */
 export function movesOf({ preset, amount, moves = "" }) {
-  const more = moves.trim();
-  return [{ name: preset, amount }, ...(more ? parseMoves(more.replace(/^\+/, "")) : [])];
+  const more = moves.trim().replace(/^\+/, "").trim();
+  return [{ name: preset, amount }, ...(more ? parseMoves(more) : [])];
 }
 
 /**

@@ -14,7 +14,7 @@ export const STYLE = `
 .fwp-play { width: 34px; }
 .fwp input[type=range] { flex: 1; min-width: 40px; accent-color: #7dffb0; border: 0; background: none; padding: 0; }
 .fwp-frame { min-width: 48px; text-align: right; font-variant-numeric: tabular-nums; opacity: 0.85; }
-.fwp-views { flex: 1; min-height: 150px; container-type: size; }
+.fwp-views { flex: 1; min-height: 300px; container-type: size; }
 .fwp-pair { display: flex; gap: 6px; width: 100%; height: 100%; }
 @container (max-aspect-ratio: 4/3) { .fwp-pair { flex-direction: column; } }
 .fwp-view { flex: 1; min-width: 0; min-height: 0; position: relative; border-radius: 6px; overflow: hidden; border: 1px solid var(--border-color, #4a4d55); }

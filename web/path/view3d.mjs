@@ -42,7 +42,7 @@ export class View3D {
 
   /** Shows the whole path. */
   frame(model = this.editor.model()) {
-    const { center, radius } = extentOf(model, true);
+    const { center, radius } = extentOf(model, Boolean(model.picture));
     const [width, height] = this.surface.size;
     this.camera.frame(center, radius, width / height || 1);
     this.framed = true;

@@ -1,9 +1,11 @@
 /** The camera path editor as a widget of the Camera Path node. */
 import { Editor } from "../path/editor.mjs";
 import { PRESETS } from "../path/presets.mjs";
+import { makeRoom } from "./room.mjs";
 import { InputPicture, isLinked } from "./surroundings.mjs";
 
-const LEAST_HEIGHT = 420; // pixels
+const LEAST_WIDTH = 400; // pixels, of the node
+const HEIGHTS = Object.freeze({ preset: 440, keyframes: 610, file: 440 }); // pixels, at least, by source
 const POLL = 250; // milliseconds between looks at what no event tells of: links, scenes, undo in the graph
 const READ = ["source", "preset", "amount", "moves", "frames", "width", "height", "field_of_view", "focus_distance"];
 READ.push("easing", "turns", "keyframes");
@@ -37,7 +39,7 @@ export function attachCameraPath(node, app, api) {
   const shown = node.addDOMWidget("camera_path_editor", "FLASHWORLD_CAMERA_PATH", root, {
     serialize: false,
     hideOnZoom: false,
-    getMinHeight: () => LEAST_HEIGHT,
+    getMinHeight: () => HEIGHTS[widget("source")?.value] ?? HEIGHTS.keyframes,
     getValue: () => undefined,
     setValue: () => {},
   });
@@ -58,7 +60,7 @@ export function attachCameraPath(node, app, api) {
     editor.dispose();
     onRemoved?.apply(this, data);
   };
-  if (node.size && node.size[0] < 400) node.setSize?.([400, node.size[1]]);
+  makeRoom(node, LEAST_WIDTH);
 }
 
 /**
@@ -79,7 +81,7 @@ export const editorOf = (node) => editors.get(node);
 
 /** Why the path is not the editor's to draw, or "". */
 function outside(node, source) {
-  if (node.inputs?.some((input) => /^camera(s\.camera|_)?\d*/.test(input.name) && isLinked(input))) {
+  if (node.inputs?.some((input) => /^(cameras\.)?camera_?\d+$/.test(input.name) && isLinked(input))) {
     return "The connected cameras are the keyframes of this path. Disconnect them to edit it here.";
   }
   if (source === "file") return "This path is read from the file when the workflow runs.";
@@ -95,7 +97,7 @@ function write(node, app, values, widget) {
     item.value = value;
     item.callback?.(value, app.canvas, node);
   }
-  node.graph?.setDirtyCanvas?.(true, true);
+  makeRoom(node);
   app.canvas?.emitAfterChange?.();
 }
 

@@ -1,9 +1,11 @@
 /** A read-only text on the Load FlashWorld Model node: the weights' licence and what they will need of the machine. */
+import { makeRoom } from "./room.mjs";
 
 const HEIGHT = 128; // pixels
+const LEAST_WIDTH = 300; // pixels, of the node
 const POLL = 500; // milliseconds between looks at the chosen file
 const STYLE =
-  "height: 100%; overflow: auto; box-sizing: border-box; padding: 6px 8px; border-radius: 6px; user-select: text; " +
+  "height: 100%; min-height: 96px; overflow: auto; box-sizing: border-box; padding: 6px 8px; border-radius: 6px; user-select: text; " +
   "white-space: pre-wrap; font: 11px/1.4 system-ui, sans-serif; color: var(--input-text, #dcdcdc); " +
   "background: var(--comfy-input-bg, #24262b);";
 
@@ -23,6 +25,7 @@ export function attachModelInfo(node, app, api) {
     setValue: () => {},
   });
   widget.serialize = false;
+  makeRoom(node, LEAST_WIDTH);
 
   let asked = "";
   const value = (name) => String(node.widgets?.find((item) => item.name === name)?.value ?? "");
