@@ -6,6 +6,7 @@ from .generate import Generate
 from .host import api, folders
 from .load import LoadModel
 from .preview import PreviewScene
+from .render import RenderViews
 from .trajectory import CameraPath
 from .trajectory_files import LoadCameraPath, SaveCameraPath
 
@@ -15,6 +16,7 @@ NODES: list[type[api.ComfyNode]] = [
     LoadCameraPath,
     SaveCameraPath,
     Generate,
+    RenderViews,
     PreviewScene,
 ]
 

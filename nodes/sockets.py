@@ -70,10 +70,19 @@ def checked_trajectory(value: Any) -> Cameras:
     return value
 
 
-def image_out(image: Tensor) -> Tensor:
-    """[B, H, W, C] as an IMAGE, or [B, H, W] as a MASK: clamped to 0..1, in the host's device and precision."""
-    dtype = getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
-    return image.detach().clamp(0, 1).to(comfy.model_management.intermediate_device(), dtype)
+def image_dtype() -> torch.dtype:
+    """The precision the host keeps pictures in."""
+    return getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
+
+
+def image_out(image: Tensor, clamped: bool = False) -> Tensor:
+    """[B, H, W, C] as an IMAGE, or [B, H, W] as a MASK: clamped to 0..1, in the host's device and precision.
+
+    Args:
+        clamped: it is already; then nothing is copied that is there already.
+    """
+    image = image.detach() if clamped else image.detach().clamp(0, 1)
+    return image.to(comfy.model_management.intermediate_device(), image_dtype())
 
 
 def picture_in(image: Any, node_input: str = "image") -> Tensor:

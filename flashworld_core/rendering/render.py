@@ -142,6 +142,11 @@ def warm_up(device: torch.device | str = "cpu", wait: bool = False, gradients: b
         importlib.import_module(_MODULES[name], __package__).warm_up(wait, gradients)
 
 
+def has_backend(name: Backend) -> bool:
+    """Whether a backend can be used here; looking the first time loads it."""
+    return _load_backend(name, torch.device("cpu"))[0] == name
+
+
 def _load_backend(wanted: str, device: torch.device):
     """The name and `rasterize` of the wanted backend, or of the next one that loads."""
     order = list(_MODULES)

@@ -11,7 +11,7 @@ from splat_scenes import make_cameras, make_gaussians
 
 from flashworld_core.errors import Cancelled, FlashWorldError
 from flashworld_core.rendering import torch_reference
-from flashworld_core.rendering.render import MODES, RenderOutput, render, warm_up
+from flashworld_core.rendering.render import MODES, RenderOutput, has_backend, render, warm_up
 
 render_module = importlib.import_module("flashworld_core.rendering.render")
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -224,6 +224,7 @@ def test_without_cuda_gsplat_falls_through_to_the_cpu(scene, monkeypatch, nothin
     with caplog.at_level(logging.WARNING):
         rgb = render(*scene, backend="gsplat").rgb
     assert "CUDA" in caplog.text
+    assert has_backend("torch") and not has_backend("gsplat")
     torch.testing.assert_close(rgb, render(*scene, backend="torch").rgb, atol=1e-2, rtol=0)
 
 

@@ -1,0 +1,219 @@
+"""Render Scene Views: a SPLAT of any node, filmed along a camera path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..flashworld_core.errors import FlashWorldError
+from . import sockets
+from .host import api
+from .host.api import io
+from .host.run import NodeRun
+from .trajectory import MAX_FRAMES, MAX_SIDE
+
+if TYPE_CHECKING:
+    from ..flashworld_core.cameras import Cameras
+    from ..flashworld_core.gaussians import Gaussians
+    from ..flashworld_core.rendering.pictures import Pictures
+
+TITLE = "Render Scene Views"
+DEFAULT_SIZE = (704, 480)  # of a lone camera
+_MEMORY_SHARE = 0.9  # of what is free, that the pictures may take
+
+
+class RenderViews(api.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return api.schema(
+            node_id="FlashWorld_RenderViews",
+            display_name=TITLE,
+            category="FlashWorld",
+            description="Films a 3D scene along a camera path: pictures for Create Video and upscalers, depth and "
+            "normals for ControlNets, and the holes an inpainting model should fill.",
+            search_aliases=["render splat", "film", "depth", "normal map", "hole mask", "inpaint", "novel view"],
+            inputs=[
+                api.input(api.Splat, "splat", tooltip="The scene to film, from any node that makes a SPLAT."),
+                api.input(
+                    io.Int,
+                    "width",
+                    default=0,
+                    min=0,
+                    max=MAX_SIDE,
+                    step=8,
+                    tooltip="Width of the pictures in pixels. 0 takes the path's (704 for a lone camera). Another "
+                    "shape crops the view in the middle.",
+                ),
+                api.input(
+                    io.Int,
+                    "height",
+                    default=0,
+                    min=0,
+                    max=MAX_SIDE,
+                    step=8,
+                    tooltip="Height of the pictures in pixels. 0 takes the path's (480 for a lone camera).",
+                ),
+                api.input(
+                    io.Int,
+                    "frames",
+                    default=0,
+                    min=0,
+                    max=MAX_FRAMES,
+                    tooltip="How many pictures, spread along the path at its own pace: more make a slower, smoother "
+                    "video. 0 renders the path's own cameras.",
+                ),
+                api.input(
+                    io.String,
+                    "background",
+                    default="#000000",
+                    tooltip="Colour where the scene is empty: #rrggbb, black, white, gray, red, green or blue.",
+                ),
+                api.input(
+                    io.Float,
+                    "hole_threshold",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="A pixel is a hole if the scene covers less of it than this. Higher finds more holes, also "
+                    "thin and see-through places; 0 finds none.",
+                ),
+                api.input(
+                    io.Int,
+                    "sh_degree",
+                    default=3,
+                    min=0,
+                    max=3,
+                    advanced=True,
+                    tooltip="How much of the colour may change with the direction of view: 0 is matt, 3 shows every "
+                    "gloss and reflection the scene has.",
+                ),
+                api.input(
+                    api.Trajectory,
+                    "trajectory",
+                    optional=True,
+                    tooltip="The camera path to film along. This or a camera is needed.",
+                ),
+                api.input(
+                    api.Camera,
+                    "camera",
+                    optional=True,
+                    tooltip="A single view to render, from a 3D node, where there is no camera path.",
+                ),
+            ],
+            outputs=[
+                api.output(io.Image, "images", tooltip="One picture per view, over the background."),
+                api.output(io.Mask, "mask", tooltip="How much of each pixel the scene covers: 1 is all of it."),
+                api.output(
+                    io.Image,
+                    "depth",
+                    tooltip="White is near, black far or empty, even steps of 1/distance with one range for all "
+                    "frames: what depth ControlNets expect.",
+                ),
+                api.output(
+                    io.Image,
+                    "normal",
+                    tooltip="Normal map as OpenGL and Render Splat have it: red right, green up, blue towards the "
+                    "viewer, empty black. For ControlNets that want red to the left, invert the red channel.",
+                ),
+                api.output(io.Mask, "holes", tooltip="1 where the scene is missing: the mask for an inpainting model."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, splat, width=0, height=0, frames=0, background="#000000", hole_threshold=0.5, sh_degree=3,
+        trajectory=None, camera=None,
+    ):  # fmt: skip
+        from ..flashworld_core.rendering.pictures import color_from_text
+
+        with NodeRun(TITLE) as run:
+            color = color_from_text(background)
+            scene = renderable_scene(splat)
+            cameras = cameras_to_render(run, trajectory, camera, width, height, frames)
+            made = render_views(run, scene, cameras, color, hole_threshold, sh_degree)
+            if made.nearest:
+                run.say(f"Depth: white is {made.nearest:.4g}, black {made.farthest:.4g} scene units away.")
+            else:
+                run.say("Nothing of the scene is in sight of these cameras.")
+            pictures = (made.images, made.alpha, made.depth, made.normals, made.holes)
+            return api.NodeOutput(*(sockets.image_out(picture, clamped=True) for picture in pictures))
+
+
+def renderable_scene(splat) -> Gaussians:
+    """The scene of a SPLAT, checked for numbers that cannot be drawn.
+
+    Raises:
+        FlashWorldError: not a scene, an empty one, or one with NaN; says what to do.
+    """
+    from ..flashworld_core.scene import finite_mask
+
+    scene = sockets.gaussians_from_splat(splat)
+    bad = int((~finite_mask(scene)).sum())
+    if bad:
+        raise FlashWorldError(
+            f"{bad:,} of the scene's {len(scene):,} Gaussians have numbers that are not finite (NaN). Put Clean Scene "
+            "before this node: it drops them."
+        )
+    return scene
+
+
+def cameras_to_render(run: NodeRun, trajectory, camera, width: int, height: int, frames: int) -> Cameras:
+    """The path, or the lone camera, with the size and number of views asked for; 0 keeps what there is."""
+    from ..flashworld_core.trajectories.keyframes import resample
+    from ..flashworld_core.trajectories.load3d import from_load3d
+
+    if trajectory is not None:
+        if camera is not None:
+            run.say("Both a trajectory and a camera are connected: the trajectory is rendered.")
+        cameras = sockets.checked_trajectory(trajectory)
+        cameras = cameras.fitted(width or cameras.width, height or cameras.height)
+    elif camera is not None:
+        if not isinstance(camera, dict):
+            raise FlashWorldError(f"the camera input needs a LOAD3D_CAMERA, got {type(camera).__name__}.")
+        cameras = from_load3d(camera, width or DEFAULT_SIZE[0], height or DEFAULT_SIZE[1])
+    else:
+        raise FlashWorldError(
+            "there is nothing to render from: connect a camera path (FlashWorld Camera Path, Load Camera Path) to "
+            "trajectory, or a single view to camera."
+        )
+    if frames and frames != len(cameras):
+        cameras = resample(cameras, frames, timing="even")
+    return cameras
+
+
+def render_views(
+    run: NodeRun, scene: Gaussians, cameras: Cameras, background, hole_threshold: float, sh_degree: int
+) -> Pictures:
+    """Every picture of every view.
+
+    Raises:
+        FlashWorldError: more pictures than memory holds.
+        Cancelled: the user stopped it.
+    """
+    from ..flashworld_core.rendering.pictures import NUMBERS_PER_PIXEL, film
+    from .host.renderer import free_main_memory, on_render_device
+
+    dtype = sockets.image_dtype()
+    needed = len(cameras) * cameras.width * cameras.height * NUMBERS_PER_PIXEL * dtype.itemsize
+    free = free_main_memory()
+    if needed > _MEMORY_SHARE * free:
+        raise FlashWorldError(
+            f"{len(cameras)} frames of {cameras.width}x{cameras.height} need {needed / 2**30:.1f} GiB of main memory, "
+            f"{free / 2**30:.1f} are free. Use fewer frames or a smaller width and height."
+        )
+
+    def work(device) -> Pictures:
+        return film(
+            scene,
+            cameras,
+            background=background,
+            sh_degree=sh_degree,
+            hole_threshold=hole_threshold,
+            device=device,
+            dtype=dtype,
+            progress=run.progress,
+            should_stop=run.should_stop,
+        )
+
+    return on_render_device(scene, work, run.say)
