@@ -1,0 +1,242 @@
+/** The splat viewer as a widget of the Preview Scene node. */
+import { addKeyframe } from "./camera_path.mjs";
+import { allNodes, nodeOfExecution, outputKey, upstream } from "./graph.mjs";
+import { makeRoom } from "./room.mjs";
+import { createViewer } from "../splat/viewer.mjs";
+
+const LEAST_HEIGHT = 360; // pixels
+const LEAST_WIDTH = 420; // pixels, of the node
+const EVENT = "flashworld.scene";
+const ORIGIN = Object.freeze({ position: [0, 0, 0], quaternion: [1, 0, 0, 0] });
+const SAID = 4000; // milliseconds a confirmation stays
+
+/** Node -> Preview, for other widgets; nothing of a removed node is kept. */
+const previews = new WeakMap();
+const listening = new WeakSet(); // hosts that tell us of outputs
+
+/** Puts the viewer on a Preview Scene node of the graph. `app` and `api` are the host's. */
+export function attachPreview(node, app, api) {
+  previews.set(node, new Preview(node, app, api));
+  if (listening.has(app)) return;
+  listening.add(app);
+  app.registerExtension({
+    name: "flashworld.preview",
+    // After a reload or a change of tabs results come back this way, for all nodes at once.
+    onNodeOutputsUpdated: (outputs) => {
+      for (const [current, preview] of livePreviews(app)) preview.show(outputs[outputKey(current)]);
+    },
+  });
+}
+
+/** @returns {string} the address of the scene a Preview Scene node shows, "" for none */
+export const sceneAddress = (node) => previews.get(node)?.address ?? "";
+
+function* livePreviews(app) {
+  for (const node of allNodes(app.rootGraph ?? app.graph)) if (previews.has(node)) yield [node, previews.get(node)];
+}
+
+class Preview {
+  constructor(node, app, api) {
+    Object.assign(this, { node, app, api });
+    this.viewer = null;
+    this.address = "";
+    this.start = ""; // the pose the viewer was last put to, as text
+    this.element = document.createElement("div");
+    this.element.dataset.captureWheel = "true";
+    this.element.style.cssText = "position: relative; width: 100%; height: 100%; min-height: 200px; overflow: hidden;";
+    this.#sayInstead("Run the workflow to see the scene here.");
+    hide(this.#widget("view"));
+    const widget = node.addDOMWidget("scene_viewer", "FLASHWORLD_SCENE", this.element, {
+      serialize: false,
+      hideOnZoom: false,
+      getMinHeight: () => LEAST_HEIGHT,
+      getValue: () => undefined,
+      setValue: () => {},
+    });
+    widget.serialize = false;
+    for (const name of ["width", "height"]) this.#follow(this.#widget(name));
+    this.#chain("onExecuted", (output) => this.show(output));
+    this.#chain("onConfigure", () => this.viewer?.setSettings(this.#stored));
+    this.#chain("onRemoved", () => this.dispose());
+    const listeners = {
+      [EVENT]: ({ detail }) => this.#step(detail),
+      execution_success: () => this.viewer?.setStatus(""),
+      execution_error: () => this.viewer?.setStatus(""),
+      execution_interrupted: () => this.viewer?.setStatus(""),
+    };
+    for (const [type, listener] of Object.entries(listeners)) api.addEventListener(type, listener);
+    this.stopListening = () => {
+      for (const [type, listener] of Object.entries(listeners)) api.removeEventListener(type, listener);
+    };
+    makeRoom(node, LEAST_WIDTH);
+    this.show(app.nodeOutputs?.[outputKey(node)]);
+  }
+
+  dispose() {
+    clearTimeout(this.timer);
+    this.stopListening();
+    this.viewer?.dispose();
+    this.viewer = null;
+    this.address = "";
+    previews.delete(this.node);
+  }
+
+  /** What the node's execution gave. */
+  async show(output) {
+    const shown = output?.flashworld_scene?.[0];
+    const viewer = shown && this.#viewer();
+    if (!viewer) return;
+    viewer.setStatus("");
+    const { cameras, view } = shown;
+    const start = JSON.stringify(view);
+    const go = start !== this.start;
+    this.start = start;
+    if (this.#addressOf(shown) === this.address) {
+      viewer.setCameras(cameras);
+      if (go) viewer.setView(view, { animate: true });
+      return;
+    }
+    // Before the first bytes arrive, so that the first picture is already the right one.
+    if (go) viewer.setView(view);
+    await this.#load(shown, cameras);
+  }
+
+  /** What an unfinished scene looks like, if it is ours that is being made. */
+  async #step({ node, step, steps, file, cameras, final }) {
+    if (!this.node.graph || !this.#dependsOn(nodeOfExecution(this.app.rootGraph ?? this.app.graph, node))) return;
+    const viewer = this.#viewer();
+    if (!viewer) return;
+    viewer.setStatus(final || step == null ? "" : `Step ${step + 1} of ${steps}`);
+    if (!this.start) {
+      const first = cameras?.[0] ?? ORIGIN;
+      this.start = JSON.stringify(first);
+      viewer.setView(first);
+    }
+    await this.#load(file, cameras);
+  }
+
+  async #load(file, cameras) {
+    const address = this.#addressOf(file);
+    this.address = address;
+    try {
+      await this.viewer.load(address, { cameras, keepView: true });
+    } catch {
+      // The viewer says it on the picture. A temp file may be gone after a restart; another run makes it anew.
+      if (this.address === address) this.address = "";
+    }
+  }
+
+  #dependsOn(source) {
+    if (!source) return false;
+    if (source === this.node) return true;
+    for (const node of upstream(this.node, "splat")) if (node === source) return true;
+    return false;
+  }
+
+  #addressOf({ filename, subfolder = "", type = "temp" }) {
+    return this.api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
+  }
+
+  get #stored() {
+    return ((this.node.properties ??= {}).flashworld_preview ??= {});
+  }
+
+  #viewer() {
+    if (this.viewer) return this.viewer;
+    this.element.replaceChildren();
+    try {
+      this.viewer = createViewer(this.element, {
+        settings: this.#stored,
+        onSettings: (settings) => Object.assign(this.#stored, settings),
+        onUseView: (pose) => this.#useView(pose),
+        onSnapshot: (pose) => this.#snapshot(pose),
+      });
+      this.#setFrame();
+    } catch (error) {
+      this.#sayInstead(error.message);
+    }
+    return this.viewer;
+  }
+
+  #useView(pose) {
+    this.#choose(pose);
+    for (const node of upstream(this.node, "trajectory")) {
+      if (node.comfyClass === "FlashWorld_CameraPath" && addKeyframe(node, pose)) {
+        this.#say("This view goes out as camera with the next run, and is a new keyframe of the path.");
+        return;
+      }
+    }
+    this.#say("This view goes out as camera with the next run.");
+  }
+
+  #snapshot(pose) {
+    this.#choose(pose);
+    this.#say("The next run gives this view as a picture with transparency.");
+  }
+
+  /** Writes the node's `view` as if somebody had typed it, as one step of the graph's own undo. */
+  #choose(pose) {
+    const widget = this.#widget("view");
+    if (!widget) return;
+    const value = JSON.stringify(pose);
+    this.app.canvas?.emitBeforeChange?.();
+    widget.value = value;
+    widget.callback?.(value, this.app.canvas, this.node);
+    this.start = value; // the next run need not move the camera there
+    this.node.graph?.setDirtyCanvas?.(true, true);
+    this.app.canvas?.emitAfterChange?.();
+  }
+
+  #say(text) {
+    this.viewer.setStatus(text);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.viewer?.setStatus(""), SAID);
+  }
+
+  #sayInstead(text) {
+    const line = document.createElement("p");
+    line.textContent = text;
+    line.style.cssText =
+      "position: absolute; inset: 0; display: grid; place-items: center; margin: 0; padding: 1em; text-align: center; " +
+      "border-radius: 6px; background: #1b1d22; color: #9aa1ad; font: 13px system-ui, sans-serif;";
+    this.element.replaceChildren(line);
+  }
+
+  #setFrame() {
+    const [width, height] = ["width", "height"].map((name) => Number(this.#widget(name)?.value));
+    this.viewer?.setFrame(width > 0 && height > 0 ? { width, height } : null);
+  }
+
+  #widget(name) {
+    return this.node.widgets?.find((widget) => widget.name === name);
+  }
+
+  #follow(widget) {
+    if (!widget) return;
+    const { callback } = widget;
+    const changed = () => this.#setFrame();
+    widget.callback = function (...data) {
+      const result = callback?.apply(this, data);
+      changed();
+      return result;
+    };
+  }
+
+  /** Does something more in one of the node's own hooks. */
+  #chain(name, more) {
+    const before = this.node[name];
+    this.node[name] = function (...data) {
+      const result = before?.apply(this, data);
+      more(...data);
+      return result;
+    };
+  }
+}
+
+/** Takes a widget out of sight; its value is saved and sent as before. */
+function hide(item) {
+  if (!item) return;
+  item.hidden = true;
+  item.options = Object.assign(item.options ?? {}, { hidden: true });
+  item.computeSize = () => [0, -4]; // minus the gap that older hosts leave between widgets
+}
