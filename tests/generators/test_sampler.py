@@ -11,7 +11,7 @@ from flashworld_core.flow.noise import SeededNoise
 from flashworld_core.flow.schedule import shifted_schedule
 from flashworld_core.generators.flashworld.cameras import raymaps
 from flashworld_core.generators.flashworld.sampler import FewStepSampler
-from flashworld_core.generators.flashworld.stages import OffloadStages
+from flashworld_core.generators.flashworld.stages import OffloadStages, ResidentStages
 from flashworld_core.generators.flashworld.views import FAR, NEAR, Conditions, preview_image, rendering_cameras
 from flashworld_core.generators.flashworld.world import normalize_path
 from flashworld_core.rendering.render import render
@@ -309,6 +309,48 @@ def test_stages_are_entered_one_network_at_a_time(model):
     step = ["transformer", "renderer", "decoder"]
     assert entered == ["encoder", *step, "renderer", "encoder", *step]
     assert not open_now
+
+
+@pytest.mark.parametrize("failing", ["encoder", "transformer", "decoder", "renderer"])
+def test_a_stage_that_fails_is_done_again_as_its_stages_say(model, failing):
+    given, schedule, told, entered = conditions(), SCHEDULE.select([0, 1]), [], []
+    expected = sampler(model).sample(given, schedule, SeededNoise(0))
+
+    class Short(ResidentStages):
+        def __call__(self, name):
+            entered.append(name)
+            if name == failing and entered.count(name) in (2, 3):
+                raise MemoryError("no room")
+            return super().__call__(name)
+
+        def recover(self, name, error, chunk):
+            told.append((name, str(error), chunk))
+            return max(chunk // 2, 1)
+
+    calls = []
+    run = sampler(model, stages=Short(model.modules), views_per_chunk=4)
+    scene = run.sample(
+        given, schedule, SeededNoise(0), progress=lambda done, total, preview: calls.append((done, total))
+    )
+    assert equal(scene, expected)
+    chunk = [chunk for _, _, chunk in told]
+    assert chunk == [4, 2] if failing != "transformer" else len(chunk) == 2, told
+    assert all(message == "no room" for _, message, _ in told)
+    assert calls[-1][0] == calls[-1][1]  # what was done twice counts once
+
+
+def test_an_error_stands_where_the_stages_do_not_recover(model):
+    class Short(ResidentStages):
+        def __call__(self, name):
+            raise MemoryError("no room")
+
+    class Unrecovered(Short):
+        def recover(self, name, error, chunk):
+            return None
+
+    for stages in (Short(model.modules), Unrecovered(model.modules)):
+        with pytest.raises(MemoryError):
+            sampler(model, stages=stages).sample(conditions(), SCHEDULE.select([0]), SeededNoise(0))
 
 
 def test_offloading_brings_parts_in_and_takes_them_out_even_on_errors():

@@ -19,23 +19,24 @@ per step n but the last ``render_posterior_{n}`` [T, C, h, w] and ``renoise_{n+1
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from ...errors import FlashWorldError, check_stop
+from ...errors import FlashWorldError
 from ...flow.noise import NoiseSource
 from ...flow.sample import renoise, x0_from_velocity
 from ...flow.schedule import Schedule
 from ...gaussians import Gaussians
 from ...rendering.render import Backend, render
 from .cameras import raymaps
+from .chunks import Report, chunks, passes
 from .config import FlashWorldConfig
 from .encoder import FrameEncoder, LatentNorm
 from .gaussian_decoder import GaussianDecoder
-from .stages import ResidentStages, Stages
+from .stages import ResidentStages, StageName, Stages, repeated
 from .transformer import FlashWorldTransformer
 from .views import FAR, NEAR, Conditions, preview_image, rendering_cameras
 
@@ -134,37 +135,27 @@ class FewStepSampler:
         views, (rows, columns) = len(cameras), config.latent_size(conditions.height, conditions.width)
         latent_shape = (1, config.latent_channels, views, rows, columns)
         # Transformer, decoder, renderer and encoder count one per view each; the last step has only the first two.
-        report = _Report(progress, should_stop, (4 * len(schedule) - 2) * views)
+        report = Report(progress, should_stop, (4 * len(schedule) - 2) * views)
 
         report.check()
         image_latents = self._encode_image(conditions, noise.draw("image_posterior", (latent_shape[1], rows, columns)))
-        x = noise.draw("init", latent_shape)
-        network_input = None
-        feedback = None
+        state = _State(noise.draw("init", latent_shape), image_latents)
         for n in range(len(schedule)):
             sigma, last = schedule.sigmas[n], n + 1 == len(schedule)
             report.check()
-            with self.stages("transformer") as device:
-                x = x.to(device)
-                if network_input is None:
-                    network_input = self.assemble_constants(conditions, image_latents, device)
-                self.assemble_variables(network_input, x, feedback)
-                feedback = None
-                velocity, features = self.transformer(
-                    network_input, schedule.timesteps[n : n + 1].to(device), conditions.text.to(device)
-                )
-                latents_2d = x0_from_velocity(x, velocity, sigma)
-                del velocity
+            latents_2d, features = self._denoise(state, conditions, schedule.timesteps[n : n + 1], sigma)
             report.advance(views)
 
-            gaussians = self._decode(features, latents_2d, cameras, report)
+            gaussians = self._in_chunks("decoder", report, self._decode, features, latents_2d, cameras)
             latents_3d = None
             if not last:
                 draw = noise.draw(f"render_posterior_{n}", (views, *latent_shape[1:2], rows, columns))
-                latents_3d = self._render_and_encode(gaussians, conditions, draw, report)
-                feedback = (features, latents_3d)
+                rgb = self._in_chunks("renderer", report, self._render, gaussians, conditions)
+                latents_3d = self._in_chunks("encoder", report, self._encode, rgb, draw)
+                del rgb
+                state.feedback = (features, latents_3d)
                 draw = noise.draw(f"renoise_{n + 1}", latent_shape)
-                x = renoise(latents_3d, draw.to(latents_3d.device), schedule.sigmas[n + 1])
+                state.x = renoise(latents_3d, draw.to(latents_3d.device), schedule.sigmas[n + 1])
             del features
             if progress is not None or on_step is not None:
                 preview = preview_image(gaussians, conditions, backend=self.backend)
@@ -217,18 +208,49 @@ class FewStepSampler:
 
     # --- the stages that work view by view ----------------------------------------------------------------
 
+    def _denoise(self, state: _State, conditions: Conditions, timestep: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Clean latents [1, C, T, h, w] and features [1, F, T, h, w] of a transformer pass."""
+
+        def work(chunk: int) -> tuple[Tensor, Tensor]:
+            with self.stages("transformer") as device:
+                state.x = state.x.to(device)
+                if state.network_input is None:
+                    state.network_input = self.assemble_constants(conditions, state.image_latents, device)
+                self.assemble_variables(state.network_input, state.x, state.feedback)
+                state.feedback = None  # written; what it held is free for the pass
+                velocity, features = self.transformer(
+                    state.network_input, timestep.to(device), conditions.text.to(device)
+                )
+                return x0_from_velocity(state.x, velocity, sigma), features
+
+        return repeated(self.stages, "transformer", self.chunk, work)
+
+    def _in_chunks(self, name: StageName, report: Report, stage: Callable, *inputs):
+        """``stage(*inputs, report)``, again with smaller chunks where the stages want that. They stay smaller."""
+        done = report.done
+
+        def work(chunk: int):
+            self.chunk, report.done = chunk, done
+            return stage(*inputs, report)
+
+        return repeated(self.stages, name, self.chunk, work)
+
     def _encode_image(self, conditions: Conditions, draw: Tensor) -> Tensor | None:
         if conditions.image is None:
             return None
-        with self.stages("encoder") as device:
-            return self.encoder.encode(conditions.image[None].to(device), draw[None].to(device))[0]
 
-    def _decode(self, features: Tensor, latents_2d: Tensor, cameras: Tensor, report: _Report) -> Gaussians:
+        def work(chunk: int) -> Tensor:
+            with self.stages("encoder") as device:
+                return self.encoder.encode(conditions.image[None].to(device), draw[None].to(device))[0]
+
+        return repeated(self.stages, "encoder", self.chunk, work)
+
+    def _decode(self, features: Tensor, latents_2d: Tensor, cameras: Tensor, report: Report) -> Gaussians:
         scene = None
         with self.stages("renderer") as home, self.stages("decoder") as device:
-            for start, stop in _chunks(len(cameras), self.chunk):
+            for start, stop in chunks(len(cameras), self.chunk):
                 report.check()
-                for a, b in _passes(start, stop, device):
+                for a, b in passes(start, stop, device):
                     latents = self.latent_norm.unnormalize(latents_2d[0, :, a:b].transpose(0, 1).to(device))
                     raw = self.decoder(features[0, :, a:b].transpose(0, 1).to(device), latents)
                     parts = self.decoder.gaussians_from_raw(raw, cameras[a:b].to(device))
@@ -247,10 +269,10 @@ class FewStepSampler:
                 report.advance(stop - start)
         return Gaussians(*scene)
 
-    def _render_and_encode(self, gaussians: Gaussians, conditions: Conditions, draw: Tensor, report: _Report) -> Tensor:
-        """Latents [1, C, T, h, w] of the scene seen from every view."""
+    def _render(self, gaussians: Gaussians, conditions: Conditions, report: Report) -> Tensor:
+        """[T, H, W, 3]: the scene seen from every view."""
         with self.stages("renderer") as home:
-            rgb = render(
+            return render(
                 gaussians.to(home),
                 rendering_cameras(conditions),
                 background="white",
@@ -261,11 +283,14 @@ class FewStepSampler:
                 progress=lambda done, total: report.advance(1),
                 should_stop=report.should_stop,
             ).rgb
+
+    def _encode(self, rgb: Tensor, draw: Tensor, report: Report) -> Tensor:
+        """Latents [1, C, T, h, w] of the rendered views."""
         latents = None
         with self.stages("encoder") as device:
-            for start, stop in _chunks(len(rgb), self.chunk):
+            for start, stop in chunks(len(rgb), self.chunk):
                 report.check()
-                for a, b in _passes(start, stop, device):
+                for a, b in passes(start, stop, device):
                     images = (rgb[a:b].to(device).permute(0, 3, 1, 2) * 2 - 1).clamp(-1, 1)
                     encoded = self.encoder.encode(images, draw[a:b].to(device))
                     if latents is None:
@@ -275,35 +300,24 @@ class FewStepSampler:
         return latents.transpose(0, 1)[None]
 
 
+@dataclasses.dataclass
+class _State:
+    """What goes from step to step.
+
+    Attributes:
+        x: [1, C, T, h, w] noisy latents.
+        image_latents: [C, h, w] of the picture, or None.
+        network_input: the transformer's, made on its device at the first step.
+        feedback: the last step's features and latents of its renders, until they stand in ``network_input``.
+    """
+
+    x: Tensor
+    image_latents: Tensor | None
+    network_input: Tensor | None = None
+    feedback: tuple[Tensor, Tensor] | None = None
+
+
 def _dtypes(sampler: FewStepSampler) -> str:
     """The precisions the transformer and the decoder compute in, for a message."""
     modules = (sampler.transformer, sampler.decoder)
     return " and ".join(sorted({str(p.dtype).removeprefix("torch.") for m in modules for p in m.parameters()}))
-
-
-class _Report:
-    """Progress and stopping of one run."""
-
-    def __init__(self, progress: Progress | None, should_stop: Callable[[], bool] | None, total: int):
-        self.should_stop, self._progress, self._done, self._total = should_stop, progress, 0, total
-
-    def check(self) -> None:
-        check_stop(self.should_stop)
-
-    def advance(self, count: int, preview: Tensor | None = None) -> None:
-        self._done += count
-        if self._progress is not None:
-            self._progress(self._done, self._total, preview)
-
-
-def _chunks(views: int, size: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + size, views)) for start in range(0, views, size))
-
-
-def _passes(start: int, stop: int, device: torch.device) -> Iterator[tuple[int, int]]:
-    """What of a chunk goes through a network at once: all of it, but on the CPU one view.
-
-    CPU convolutions round differently for different batch sizes, and a batch gains nothing there; view by view the
-    scene is the same to the last bit for every chunk size.
-    """
-    return ((a, a + 1) for a in range(start, stop)) if device.type == "cpu" else iter([(start, stop)])

@@ -8,20 +8,45 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import nn
+
+Result = TypeVar("Result")
 
 # "renderer" is the one stage without weights: it says where Gaussians are kept and rendered.
 StageName = Literal["text", "encoder", "transformer", "decoder", "renderer"]
 
 
 class Stages(Protocol):
+    """May also have ``recover(name, error, views_per_chunk)``, see `repeated`."""
+
     def __call__(self, name: StageName) -> AbstractContextManager[torch.device]:
         """Make the part ``name`` ready; inside the context it stays on the device the context yields."""
+
+
+def repeated(stages: Stages, name: StageName, chunk: int, work: Callable[[int], Result]) -> Result:
+    """``work(chunk)``, which enters ``stages`` by itself, as often as they want to recover from its failures.
+
+    Args:
+        stages: their ``recover(name, error, chunk)`` answers the number of views per chunk to do the work again with,
+            or None: the error stands. Without that method every error does.
+        name: the stage that counts most in the work.
+        chunk: views per chunk to begin with.
+    """
+    recover = getattr(stages, "recover", lambda name, error, chunk: None)
+    while True:
+        try:
+            return work(chunk)
+        except Exception as error:
+            again = recover(name, error, chunk)
+            if again is None:
+                raise
+        # Outside of the except block: the error holds on to every tensor of the failed work.
+        chunk = again
 
 
 def module_device(module: Any) -> torch.device:
