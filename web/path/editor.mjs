@@ -59,12 +59,7 @@ export class Editor {
 
     this.tabs = VIEWS.map(([view, label]) => button(label, `Show ${label}`, () => this.#setView(view)));
     this.throughButton = button("Look through", "See what the camera sees", () => this.lookThrough(!this.through));
-    const all = button("Fit", "Show the whole path (F)", () => {
-      this.leave();
-      this.view3d.frame();
-      this.plan.frame();
-      this.redraw();
-    });
+    const all = button("Fit", "Show the whole path (F)", () => this.fit());
     const over = element("div", { class: "fwp-row" }, ...this.tabs, this.throughButton, all);
     this.view3dBox = element("div", { class: "fwp-view" }, this.view3d.element);
     this.planBox = element("div", { class: "fwp-view" }, this.plan.element);
@@ -94,7 +89,6 @@ export class Editor {
   refresh() {
     const signature = JSON.stringify([this.host.values(), this.host.outside()]);
     if (signature !== this.#signature) this.state.refresh();
-    else if (this.#behind[0] !== this.host.scene() || this.#behind[1] !== this.host.picture()) this.redraw();
   }
 
   // What the parts of the editor ask of it.
@@ -258,6 +252,15 @@ export class Editor {
   #stop() {
     if (this.playing !== null) cancelAnimationFrame(this.playing);
     this.playing = null;
+    this.redraw();
+  }
+
+  /** The whole path in both views. */
+  fit() {
+    this.through = false;
+    this.view3d.free = false;
+    this.view3d.frame();
+    this.plan.frame();
     this.redraw();
   }
 

@@ -286,10 +286,8 @@ export class Plan {
       const count = model.keys.length;
       const step = event.key === "n" ? 1 : -1;
       if (count) this.editor.select((Math.max(model.selected, step > 0 ? -1 : 0) + step + count) % count);
-    } else if (event.key === "f" || event.key === "Home") {
-      this.frame();
-      this.editor.redraw();
-    } else return this.#nudge(event, model);
+    } else if (event.key === "f" || event.key === "Home") this.editor.fit();
+    else return this.#nudge(event, model);
     return true;
   }
 

@@ -7,6 +7,7 @@ import { add, distance, mix, scale } from "./vector.mjs";
 import { ViewCamera } from "./view_camera.mjs";
 
 const PICK = 12; // pixels
+const NOTHING = "no picture";
 const THROUGH = 0.94; // how much of the view a picture fills when looking through a camera
 
 export class View3D {
@@ -18,7 +19,8 @@ export class View3D {
   constructor(editor) {
     this.editor = editor;
     this.camera = new ViewCamera();
-    this.framed = false;
+    this.free = false; // moved by the user, who then says when to frame
+    this.framedWith = null; // the picture that was there when the path was framed last
     this.surface = new Surface(
       "3D view of the camera path. Drag to turn, Shift and drag to shift, wheel to come closer; " +
         "W A S D Q E to move, arrow keys to turn, F to see everything, K to add a keyframe here.",
@@ -45,12 +47,13 @@ export class View3D {
     const { center, radius } = extentOf(model, Boolean(model.picture));
     const [width, height] = this.surface.size;
     this.camera.frame(center, radius, width / height || 1);
-    this.framed = true;
+    this.framedWith = model.picture ?? NOTHING;
   }
 
   draw(model) {
     if (!this.surface.begin(model.scene ? null : COLORS.back)) return;
-    if (!this.framed) this.frame(model);
+    // Presets stay in sight as they change; nothing jumps while keyframes are edited.
+    if (!this.free && (!model.keys.length || this.framedWith !== (model.picture ?? NOTHING))) this.frame(model);
     const [width, height] = this.surface.size;
     const { radius, bottom, center } = extentOf(model);
     const camera = this.viewing(model);
@@ -185,6 +188,7 @@ export class View3D {
           last = place;
           moved += Math.abs(dx) + Math.abs(dy);
           if (moved < 3) return;
+          this.free = true;
           if (shifting) this.#shift(dx, dy);
           else if (model.through || event.altKey) this.camera.look(-0.25 * dx, 0.25 * dy);
           else this.camera.orbit(0.4 * dx, -0.4 * dy);
@@ -202,6 +206,7 @@ export class View3D {
         event.preventDefault();
         event.stopPropagation();
         this.#leaveThrough(this.editor.model());
+        this.free = true;
         this.camera.zoom(Math.exp(0.0012 * event.deltaY));
         this.editor.redraw();
       },
@@ -224,7 +229,7 @@ export class View3D {
     this.camera.pose = { position: model.through.position, quaternion: model.through.quaternion };
     this.camera.fov = model.through.fov;
     this.camera.distance = model.focus;
-    this.framed = true;
+    this.free = true;
     this.editor.leave();
   }
 
@@ -255,10 +260,9 @@ export class View3D {
       this.#leaveThrough(model);
       if (through) this.camera.look(...turns[key]);
       else this.camera.orbit(...turns[key]);
-    } else if (key === "f" || key === "Home") {
-      this.editor.leave();
-      this.frame(model);
-    } else return false;
+    } else if (key === "f" || key === "Home") this.editor.fit();
+    else return false;
+    this.free = key !== "f" && key !== "Home";
     this.editor.redraw();
     return true;
   }

@@ -2,7 +2,7 @@
 import { Editor } from "../path/editor.mjs";
 import { PRESETS } from "../path/presets.mjs";
 import { makeRoom } from "./room.mjs";
-import { InputPicture, isLinked } from "./surroundings.mjs";
+import { isLinked, Surroundings } from "./surroundings.mjs";
 
 const LEAST_WIDTH = 400; // pixels, of the node
 const HEIGHTS = Object.freeze({ preset: 440, keyframes: 610, file: 440 }); // pixels, at least, by source
@@ -21,13 +21,13 @@ export function attachCameraPath(node, app, api) {
   root.dataset.captureWheel = "true";
   root.tabIndex = -1;
 
-  const picture = new InputPicture(api, () => editor.redraw());
+  const around = new Surroundings(node, api, () => editor?.redraw());
   const host = {
     values: () => Object.fromEntries(READ.map((name) => [name, widget(name)?.value])),
     write: (values) => write(node, app, values, widget),
     view: ((node.properties ??= {}).flashworld_path ??= {}),
-    picture: () => picture.of(node),
-    scene: () => null,
+    picture: () => around.picture,
+    scene: () => around.scene,
     outside: () => outside(node, widget("source")?.value),
   };
   let editor = null;
@@ -45,7 +45,12 @@ export function attachCameraPath(node, app, api) {
   });
   shown.serialize = false;
   followWidgets(node, widget, editor);
-  const timer = setInterval(() => root.isConnected && !document.hidden && editor.refresh(), POLL);
+  const look = () => {
+    if (!root.isConnected || document.hidden || !node.graph) return;
+    around.look();
+    editor.refresh();
+  };
+  const timer = setInterval(look, POLL);
 
   const { onConfigure, onRemoved } = node;
   node.onConfigure = function (...data) {
@@ -58,6 +63,7 @@ export function attachCameraPath(node, app, api) {
     clearInterval(timer);
     editors.delete(node);
     editor.dispose();
+    around.dispose();
     onRemoved?.apply(this, data);
   };
   makeRoom(node, LEAST_WIDTH);

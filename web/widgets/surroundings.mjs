@@ -1,99 +1,134 @@
-/** What stands around a node in the graph: the picture a path begins at, the scene it was made for. */
+/** What stands around a Camera Path node in the graph: the picture its path begins at, the scene to draw it in. */
+import { allNodes, upstream } from "./graph.mjs";
 
-const FAR = 60; // nodes looked at in search of a picture, so that a ring of links ends
+const BACKGROUND = "#16181d";
 
 export const isLinked = (input) => input?.link !== null && input?.link !== undefined;
 
-/** The node at the other end of an input's link, or null (also at the edge of a subgraph). */
-function sourceOf(node, input) {
-  if (!isLinked(input)) return null;
-  const link = linkOf(node.graph, input.link);
-  return link ? (node.graph.getNodeById?.(link.origin_id) ?? null) : null;
+function includes(nodes, wanted) {
+  for (const node of nodes) if (node === wanted) return true;
+  return false;
 }
 
-function linkOf(graph, id) {
-  const { links } = graph ?? {};
-  return (typeof links?.get === "function" ? links.get(id) : links?.[id]) ?? null;
+const rootOf = (graph) => graph?.rootGraph ?? graph;
+
+function nodesOf(node, comfyClass) {
+  return [...allNodes(rootOf(node.graph))].filter((other) => other.comfyClass === comfyClass);
 }
 
-/** All nodes that a node's outputs lead to, near ones first. */
-function* downstream(node) {
-  const seen = new Set([node]);
-  for (const current of seen) {
-    if (seen.size > FAR) return;
-    for (const output of current.outputs ?? []) {
-      for (const id of output.links ?? []) {
-        const target = current.graph?.getNodeById?.(linkOf(current.graph, id)?.target_id);
-        if (target && !seen.has(target)) {
-          seen.add(target);
-          yield target;
-        }
-      }
-    }
-  }
-}
-
-/** The file chosen in the nearest Load Image node that feeds an input, or "". */
-function imageFile(node, input) {
-  const next = [sourceOf(node, input)];
-  const seen = new Set();
-  for (const current of next) {
-    if (!current || seen.has(current) || seen.size > FAR) continue;
-    seen.add(current);
-    const file = current.widgets?.find((widget) => widget.name === "image")?.value;
-    if (/^LoadImage/.test(current.comfyClass ?? current.type ?? "") && typeof file === "string") return file;
-    next.push(...(current.inputs ?? []).map((other) => sourceOf(current, other)));
-  }
-  return "";
-}
-
-/** The picture that the scene of this path is made from, as a file name in ComfyUI's input folder, or "". */
+/** The picture that the scene of this path is made from, as a Load Image node names it, or "". */
 export function inputFile(node) {
-  for (const target of downstream(node)) {
-    if (target.comfyClass !== "FlashWorld_Generate") continue;
-    const file = imageFile(target, target.inputs?.find((input) => input.name === "image"));
-    if (file) return file;
+  for (const generate of nodesOf(node, "FlashWorld_Generate")) {
+    if (!includes(upstream(generate, "trajectory"), node)) continue;
+    for (const source of upstream(generate, "image")) {
+      const file = source.widgets?.find((widget) => widget.name === "image")?.value;
+      if (/^LoadImage/.test(source.comfyClass ?? source.type ?? "") && typeof file === "string") return file;
+    }
   }
   return "";
 }
 
 /** Address of a file named as in a Load Image node: "folder/name.png", with " [temp]" or the like at its end. */
 export function fileAddress(api, named) {
-  const [, path, type = "input"] = named.match(/^(.*?)(?: \[(input|output|temp)\])?$/);
+  const [, path, type = "input"] = named.match(/^(.*?)(?: \[(input|output|temp)\])?$/s);
   const slash = path.lastIndexOf("/");
   const query = new URLSearchParams({ filename: path.slice(slash + 1), subfolder: path.slice(0, Math.max(slash, 0)), type });
   return api.apiURL(`/view?${query}`);
 }
 
-/** The input picture of a path, kept while it stays the same one. */
-export class InputPicture {
-  #name = "";
-  #image = null;
+/** The Preview Scene nodes of the graph; those that this path leads to first. */
+function previewsOf(node) {
+  const near = (preview) =>
+    includes(upstream(preview, "trajectory"), node) || includes(upstream(preview, "splat"), node) ? 0 : 1;
+  return nodesOf(node, "FlashWorld_PreviewScene").sort((a, b) => near(a) - near(b));
+}
 
-  /** @param {object} api the host's  @param {() => void} loaded called when a picture has arrived */
-  constructor(api, loaded) {
-    this.api = api;
-    this.loaded = loaded;
+/**
+ * Attributes: `picture`, an image element or null; `scene`, {element, show(camera)} or null. Both follow the graph
+ * with every `look()`.
+ */
+export class Surroundings {
+  picture = null;
+  scene = null;
+  #name = "";
+  #address = "";
+  #viewer = null;
+  #gone = false;
+
+  /** @param {() => void} changed called when a picture or a scene has arrived */
+  constructor(node, api, changed) {
+    Object.assign(this, { node, api, changed });
   }
 
-  /** An image element that can be drawn, or null. */
-  of(node) {
-    const name = inputFile(node);
+  look() {
+    const name = inputFile(this.node);
     if (name !== this.#name) {
       this.#name = name;
-      this.#image = null;
-      if (name) this.#load(name);
+      this.picture = null;
+      if (name) this.#loadPicture(name);
     }
-    return this.#image;
+    this.#lookForScene();
   }
 
-  #load(name) {
+  #loadPicture(name) {
     const image = new Image();
     image.onload = () => {
-      if (this.#name !== name) return;
-      this.#image = image;
-      this.loaded();
+      if (this.#name !== name || this.#gone) return;
+      this.picture = image;
+      this.changed();
     };
     image.src = fileAddress(this.api, name); // a file that is gone leaves the view without a picture
+  }
+
+  async #lookForScene() {
+    const previews = previewsOf(this.node);
+    if (!previews.length && !this.#address) return;
+    const { sceneAddress } = await import("./preview_scene.mjs");
+    const address = previews.map(sceneAddress).find(Boolean) ?? "";
+    if (address === this.#address || this.#gone) return;
+    this.#address = address;
+    if (address) await this.#loadScene(address);
+    else this.#dropScene();
+  }
+
+  /** The viewer shares what the preview has on the graphics card: a scene is there once. */
+  async #loadScene(address) {
+    try {
+      if (!this.#viewer) await this.#makeViewer();
+      if (this.#gone) return;
+      await this.#viewer.viewer.load(address, { cameras: [], keepView: true });
+      if (this.#gone || this.#address !== address) return;
+      this.scene = this.#viewer;
+    } catch {
+      this.#dropScene(); // no WebGL, or a file of an earlier run: the path is drawn without the scene
+    }
+    if (!this.#gone) this.changed();
+  }
+
+  async #makeViewer() {
+    const { createViewer } = await import("../splat/viewer.mjs");
+    if (this.#gone) return;
+    const element = document.createElement("div");
+    element.style.cssText = "position: absolute; inset: 0; pointer-events: none;";
+    element.inert = true; // the canvas over it is what is used
+    const settings = { path: false, background: BACKGROUND };
+    const viewer = createViewer(element, { toolbar: false, settings });
+    const show = ({ position, quaternion, fov }) =>
+      viewer.setView({ position, quaternion, vertical_fov_degrees: fov });
+    this.#viewer = { element, show, viewer };
+  }
+
+  #dropScene() {
+    this.scene = null;
+    this.#viewer?.viewer.clear();
+    this.changed();
+  }
+
+  dispose() {
+    this.#gone = true;
+    this.picture = this.scene = null;
+    this.#viewer?.viewer.dispose();
+    this.#viewer?.element.remove();
+    this.#viewer = null;
   }
 }
