@@ -18,6 +18,7 @@ __all__ = [
     "SCENE_SCALE",
     "budget",
     "crop",
+    "extent",
     "finite_mask",
     "importance",
     "merge",
@@ -90,6 +91,16 @@ def importance(gaussians: Gaussians) -> Tensor:
     """
     a, b, c = gaussians.scales.unbind(1)
     return gaussians.opacities * (a * b + b * c + c * a)
+
+
+def extent(gaussians: Gaussians) -> float:
+    """How far the scene reaches from its middle, in world units: the 90th percentile over its Gaussians, so that a few
+    stray ones do not count. 0 for a scene in one point or without Gaussians."""
+    means = gaussians.means.detach()
+    if not len(means):
+        return 0.0
+    means = means[:: max(1, len(means) // 100_000)].double()
+    return float((means - means.nanmedian(dim=0).values).norm(dim=1).nanquantile(0.9))
 
 
 def budget(gaussians: Gaussians, maximum: int) -> Gaussians:

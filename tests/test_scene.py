@@ -11,6 +11,7 @@ from flashworld_core.rotations import matrices_to_quats
 from flashworld_core.scene import (
     budget,
     crop,
+    extent,
     finite_mask,
     importance,
     merge,
@@ -218,6 +219,18 @@ def test_crop():
         crop(start, (0, 0, 0), (1, 1))
     with pytest.raises(FlashWorldError, match="must not exceed"):
         crop(start, (0, 0, math.nan), (1, 1, 1))
+
+
+def test_extent_ignores_a_few_strays():
+    start = scene(2000)
+    direction = torch.nn.functional.normalize(start.means, dim=1)
+    radius = torch.linspace(0, 1, 2000, dtype=torch.float64)[:, None]
+    start.means[:] = direction * radius + torch.tensor([5.0, -3, 2], dtype=torch.float64)
+    assert extent(start) == pytest.approx(0.9, abs=0.02)
+    start.means[:20] = torch.tensor([1e6, 0, 0], dtype=torch.float64)
+    start.means[20] = math.nan
+    assert extent(start) == pytest.approx(0.9, abs=0.05)
+    assert extent(start[:0]) == 0 and extent(scene(1)) == 0
 
 
 def test_budget_keeps_the_most_important_in_order():

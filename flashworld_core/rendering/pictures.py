@@ -13,7 +13,7 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import FlashWorldError, check_stop
 from ..gaussians import Gaussians
-from ..similarity import SCENE_SCALE
+from ..scene import SCENE_SCALE, extent
 from .render import Backend, render
 
 COLORS = {
@@ -141,16 +141,6 @@ def clip_planes(gaussians: Gaussians, cameras: Cameras) -> tuple[float, float]:
     near = 0.01 * scale if known else 0.001 * extent(gaussians)
     near = near if near > 0 else 0.01
     return near, max(1.01 * farthest, 2 * near)
-
-
-def extent(gaussians: Gaussians) -> float:
-    """How far the scene reaches from its middle, in world units: the 90th percentile over its Gaussians, so that a few
-    stray ones do not count. 0 for a scene in one point or without Gaussians."""
-    means = gaussians.means.detach()
-    if not len(means):
-        return 0.0
-    means = means[:: max(1, len(means) // 100_000)].double()
-    return float((means - means.median(dim=0).values).norm(dim=1).nanquantile(0.9))
 
 
 def depth_range(depth: Tensor, alpha: Tensor) -> tuple[float, float]:

@@ -8,8 +8,9 @@ from splat_scenes import make_cameras, make_gaussians
 
 from flashworld_core import Cameras, FlashWorldError, Gaussians
 from flashworld_core.errors import Cancelled
-from flashworld_core.rendering.pictures import clip_planes, color_from_text, extent, film
+from flashworld_core.rendering.pictures import clip_planes, color_from_text, film
 from flashworld_core.rendering.render import render
+from flashworld_core.scene import extent
 from flashworld_core.trajectories.poses import look_at
 
 W, H = 40, 32
