@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from . import model_info  # noqa: F401  its route
+from .clean import CleanScene
 from .generate import Generate
 from .host import api, folders
 from .load import LoadModel
@@ -17,6 +19,7 @@ NODES: list[type[api.ComfyNode]] = [
     SaveCameraPath,
     Generate,
     RenderViews,
+    CleanScene,
     PreviewScene,
 ]
 
