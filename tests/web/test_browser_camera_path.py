@@ -201,7 +201,7 @@ def test_playing_moves_and_looking_through_shows_the_picture(editor, shots):
     editor.wait_for_timeout(100)
     start = editor.locator(".fwp-view canvas").nth(0).screenshot(path=shots / "camera_path_through.png")
     press(editor, "Play the path")
-    editor.wait_for_function("editorOf(node).time > 0.3")
+    editor.wait_for_function("editorOf(node).bar.time > 0.3")
     press(editor, "Pause")
     assert editor.locator(".fwp-view canvas").nth(0).screenshot() != start
 

@@ -1,4 +1,5 @@
 /** The camera path editor: one element with the 3D view, the plan, the strip of keyframes and their fields. */
+import { Bar } from "./bar.mjs";
 import { button, element } from "./dom.mjs";
 import { keysOf } from "./document.mjs";
 import { change, insert, keyframesFromMoves } from "./edits.mjs";
@@ -13,7 +14,6 @@ import { STYLE } from "./style.mjs";
 import { View3D } from "./view3d.mjs";
 
 const FINE = 241; // samples that are drawn as a line
-const FRAMES_PER_SECOND = 24;
 const VIEWS = [["3d", "3D"], ["both", "Both"], ["plan", "Plan"]];
 
 export class Editor {
@@ -31,12 +31,11 @@ export class Editor {
   constructor(host) {
     this.host = host;
     this.state = new PathState(host);
-    this.time = 0; // of the playhead, 0 to 1
     this.headOnKey = false; // the playhead is the selected keyframe
-    this.playing = null;
     this.through = false;
     this.view3d = new View3D(this);
     this.plan = new Plan(this, (host.view.plan ??= {}));
+    this.bar = new Bar(this);
     this.strip = new Strip(this);
     this.fields = new KeyFields(this);
     this.options = new PathOptions(this);
@@ -46,17 +45,6 @@ export class Editor {
   }
 
   #build() {
-    this.play = button("▶", "Play the path", () => this.togglePlay());
-    this.play.className = "fwp-play";
-    this.scrub = element("input", {
-      type: "range", min: "0", max: "1000", value: "0", "aria-label": "Place on the path",
-      title: "Place on the path", oninput: () => this.seek(this.scrub.value / 1000),
-    });
-    this.frame = element("span", { class: "fwp-frame" });
-    this.undoButton = button("↶", "Undo (Ctrl+Z)", () => this.state.undo());
-    this.redoButton = button("↷", "Redo (Ctrl+Shift+Z)", () => this.state.redo());
-    const bar = element("div", { class: "fwp-row" }, this.play, this.scrub, this.frame, this.undoButton, this.redoButton);
-
     this.tabs = VIEWS.map(([view, label]) => button(label, `Show ${label}`, () => this.#setView(view)));
     this.throughButton = button("Look through", "See what the camera sees", () => this.lookThrough(!this.through));
     const all = button("Fit", "Show the whole path (F)", () => this.fit());
@@ -75,7 +63,7 @@ export class Editor {
     const root = element(
       "div",
       { class: "fwp", role: "group", "aria-label": "Camera path editor", onkeydown: (event) => this.command(event) },
-      element("style", { textContent: STYLE }), over, views, bar, this.presetRow, this.keyRows,
+      element("style", { textContent: STYLE }), over, views, this.bar.element, this.presetRow, this.keyRows,
     );
     // Keys that mean something here are not the graph's shortcuts; text fields keep theirs.
     for (const name of ["keyup", "keypress", "copy", "paste", "dblclick"]) {
@@ -125,7 +113,7 @@ export class Editor {
     else if (control || event.altKey || typing) return this.#keep(event, typing);
     else if (key === "delete" || key === "backspace") this.strip.deleteSelected();
     else if (key === "k") this.addHere();
-    else if (key === " " && event.target.tagName === "CANVAS") this.togglePlay();
+    else if (key === " " && event.target.tagName === "CANVAS") this.bar.toggle();
     else return this.#keep(event, true);
     event.preventDefault();
     event.stopPropagation();
@@ -148,14 +136,14 @@ export class Editor {
     return {
       path, keys, aspect, curve: fine.map((camera) => camera.position), focus: values.focus_distance || 1,
       selected: this.state.selected, playhead: this.headOnKey && this.state.key ? null : head,
-      through: this.through ? head : null, playing: this.playing !== null,
+      through: this.through ? head : null,
       picture: this.host.picture(), scene: this.host.scene(),
     };
   }
 
   #head(keys, fine) {
     if (this.headOnKey && keys[this.state.selected]) return keys[this.state.selected];
-    return fine[Math.round(this.time * (fine.length - 1))] ?? null;
+    return fine[Math.round(this.bar.time * (fine.length - 1))] ?? null;
   }
 
   /** The pose the 3D view stands in. */
@@ -224,34 +212,13 @@ export class Editor {
     const keys = keysOf(document, values.field_of_view);
     if (keys.length < 2) return null;
     const curve = new KeyframeCurve(keys, document.spline);
-    const [parameter] = curve.parameters([ease(values.easing, this.time)], document.timing);
+    const [parameter] = curve.parameters([ease(values.easing, this.bar.time)], document.timing);
     return Math.min(Math.floor(parameter) + 1, document.keyframes.length);
   }
 
-  seek(time) {
-    this.time = time;
+  /** The playhead has been moved. */
+  seek() {
     this.headOnKey = false;
-    this.redraw();
-  }
-
-  togglePlay() {
-    if (this.playing !== null) this.#stop();
-    else {
-      const seconds = Math.max(this.state.values.frames / FRAMES_PER_SECOND, 0.5);
-      const from = performance.now() - (this.time < 1 ? this.time : 0) * seconds * 1000;
-      const step = (now) => {
-        this.seek(Math.min(Math.max((now - from) / 1000 / seconds, 0), 1));
-        if (this.time < 1) this.playing = requestAnimationFrame(step);
-        else this.#stop();
-      };
-      this.playing = requestAnimationFrame(step);
-    }
-    this.redraw();
-  }
-
-  #stop() {
-    if (this.playing !== null) cancelAnimationFrame(this.playing);
-    this.playing = null;
     this.redraw();
   }
 
@@ -296,8 +263,6 @@ export class Editor {
     this.strip.show(state);
     this.fields.show(state);
     this.options.show(state);
-    this.undoButton.disabled = !state.canUndo;
-    this.redoButton.disabled = !state.canRedo;
     this.redraw();
   }
 
@@ -311,12 +276,8 @@ export class Editor {
     this.tabs.forEach((tab, i) => tab.setAttribute("aria-pressed", String(VIEWS[i][0] === shown)));
     this.view3dBox.hidden = shown === "plan";
     this.planBox.hidden = shown === "3d";
-    this.play.value = this.playing === null ? "▶" : "❚❚";
-    this.play.setAttribute("aria-label", this.playing === null ? "Play the path" : "Pause");
     this.throughButton.setAttribute("aria-pressed", String(this.through));
-    const { frames } = this.state.values;
-    if (document.activeElement !== this.scrub) this.scrub.value = String(Math.round(this.time * 1000));
-    this.frame.textContent = `${Math.round(this.time * (frames - 1)) + 1} / ${frames}`;
+    this.bar.show(this.state);
     const model = this.model();
     if (model.scene !== this.#behind[0]) this.#putBehind(model.scene);
     this.#behind = [model.scene, model.picture];
@@ -330,7 +291,7 @@ export class Editor {
   }
 
   dispose() {
-    this.#stop();
+    this.bar.stop();
     if (this.#pending) cancelAnimationFrame(this.#pending);
     this.#pending = -1; // nothing is drawn any more
     this.view3d.dispose();

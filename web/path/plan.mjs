@@ -3,6 +3,7 @@ import { Surface, onDrag } from "./canvas.mjs";
 import { COLORS, pathColor } from "./colors.mjs";
 import { anglesOf, change, quaternionOf } from "./edits.mjs";
 import { focalOfFov, forward } from "./pose.mjs";
+import { planKey } from "./plan_keys.mjs";
 import { extentOf, niceStep } from "./view3d.mjs";
 
 const REACH = 11; // pixels around a point that count as on it
@@ -214,12 +215,12 @@ export class Plan {
         if (document.activeElement !== canvas) return;
         event.preventDefault();
         event.stopPropagation();
-        this.#zoom(this.surface.place(event), Math.exp(-0.0012 * event.deltaY));
+        this.zoom(Math.exp(-0.0012 * event.deltaY), this.surface.place(event));
       },
       { passive: false },
     );
     canvas.addEventListener("keydown", (event) => {
-      if (this.#key(event)) event.preventDefault();
+      if (planKey(this, event)) event.preventDefault();
       else this.editor.command(event);
     });
   }
@@ -267,49 +268,19 @@ export class Plan {
     };
   }
 
-  #zoom(place, factor) {
+  /** How far an arrow key moves a keyframe, in world units. */
+  get step() {
+    return niceStep(40 / this.#frame(this.editor.model()).scale) / 4;
+  }
+
+  /** Zooms by a factor about a place, by default the middle. */
+  zoom(factor, place = this.surface.size.map((length) => length / 2)) {
     const frame = this.#frame(this.editor.model());
     const at = this.#world(frame, place);
     this.view.scale = Math.min(Math.max(frame.scale * factor, 1e-6), 1e8);
     const ratio = frame.scale / this.view.scale;
     this.view.center = [at[0] + (frame.center[0] - at[0]) * ratio, at[1] + (frame.center[1] - at[1]) * ratio];
     this.editor.redraw();
-  }
-
-  #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return false;
-    const model = this.editor.model();
-    const [width, height] = this.surface.size;
-    if (event.key === "+" || event.key === "=") this.#zoom([width / 2, height / 2], 1.25);
-    else if (event.key === "-") this.#zoom([width / 2, height / 2], 0.8);
-    else if (event.key === "n" || event.key === "p") {
-      const count = model.keys.length;
-      const step = event.key === "n" ? 1 : -1;
-      if (count) this.editor.select((Math.max(model.selected, step > 0 ? -1 : 0) + step + count) % count);
-    } else if (event.key === "f" || event.key === "Home") this.editor.fit();
-    else return this.#nudge(event, model);
-    return true;
-  }
-
-  #nudge(event, model) {
-    const key = model.keys[model.selected];
-    if (!key) return false;
-    const step = (niceStep(40 / this.#frame(model).scale) / 4) * (event.shiftKey ? 4 : 1);
-    const moves = {
-      ArrowLeft: [-step, 0, 0], ArrowRight: [step, 0, 0], ArrowUp: [0, 0, step], ArrowDown: [0, 0, -step],
-      PageUp: [0, -step, 0], PageDown: [0, step, 0],
-    };
-    const turns = { ",": -3, ".": 3, "<": -15, ">": 15 };
-    const index = model.selected;
-    if (moves[event.key]) {
-      const position = key.position.map((value, i) => value + moves[event.key][i]);
-      this.editor.edit((document) => change(document, index, { position }), { select: index });
-    } else if (turns[event.key]) {
-      const angles = anglesOf(key.quaternion);
-      const quaternion = quaternionOf({ ...angles, yaw: angles.yaw + turns[event.key] });
-      this.editor.edit((document) => change(document, index, { quaternion }), { select: index });
-    } else return false;
-    return true;
   }
 
   dispose() {
