@@ -12,6 +12,9 @@
 export const WIDTH = 2048; // of all data textures, in texels
 export const MODES = Object.freeze(["color", "depth", "points", "opacity"]);
 export const POINT_RADIUS = 1.5; // pixels
+export const DEPTH_RAMP = Object.freeze([
+  [253, 231, 180], [250, 186, 110], [236, 128, 82], [196, 77, 100], [135, 49, 117], [76, 34, 105], [22, 16, 50],
+]);
 
 export const FULL_SCREEN = `#version 300 es
 void main() {
@@ -194,17 +197,17 @@ uniform vec3 uBackground;
 uniform int uMode;
 uniform vec2 uDepths; // 1 / near, 1 / far of the colours
 out vec4 oColor;
-// Near is warm, far is cool; brightness falls all the way, so that it also reads in grey.
-vec3 depthColor(float x) {
-  const vec3 c0 = vec3(0.06, 0.03, 0.16), c1 = vec3(0.16, 0.24, 0.52), c2 = vec3(0.16, 0.55, 0.56);
-  const vec3 c3 = vec3(0.62, 0.78, 0.36), c4 = vec3(1.0, 0.95, 0.68);
-  float s = clamp(x, 0.0, 1.0) * 4.0;
-  return s < 1.0 ? mix(c0, c1, s) : s < 2.0 ? mix(c1, c2, s - 1.0) : s < 3.0 ? mix(c2, c3, s - 2.0) : mix(c3, c4, s - 3.0);
+// The core's media.colorize_depth: equal steps of 1 / depth, near is warm and light.
+const vec3 RAMP[7] = vec3[7](${DEPTH_RAMP.map((rgb) => `vec3(${rgb.map((v) => (v / 255).toFixed(5)).join(", ")})`).join(", ")});
+vec3 depthColor(float inverse) {
+  float place = clamp((uDepths.x - inverse) / max(uDepths.x - uDepths.y, 1e-12), 0.0, 1.0) * 6.0;
+  int low = min(int(place), 5);
+  return mix(RAMP[low], RAMP[low + 1], place - float(low));
 }
 void main() {
   vec4 p = texelFetch(uPicture, ivec2(gl_FragCoord.xy), 0);
   vec3 rgb = p.rgb;
-  if (uMode == 1) rgb = p.a * depthColor((p.a / max(p.r, 1e-6) - uDepths.y) / max(uDepths.x - uDepths.y, 1e-6));
+  if (uMode == 1) rgb = p.a * depthColor(p.a / max(p.r, 1e-6));
   if (uMode == 3) rgb = vec3(p.a);
   else rgb += (1.0 - p.a) * uBackground;
   oColor = vec4(rgb, 1.0);

@@ -2,7 +2,7 @@
 import { icon } from "./icons.mjs";
 
 const MODE_NAMES = [["color", "Colour"], ["depth", "Depth"], ["points", "Points"], ["opacity", "Opacity"]];
-const DEGREE_NAMES = [["3", "All"], ["2", "Degree 2"], ["1", "Degree 1"], ["0", "Off"]];
+const DEGREE_NAMES = [["3", "SH all"], ["2", "SH 2"], ["1", "SH 1"], ["0", "SH off"]];
 
 export class Toolbar {
   /**
