@@ -38,13 +38,21 @@ def _new_file(path: str | os.PathLike, function: str):
         yield stream
 
 
-def save_png(path: str | os.PathLike, image: Tensor | np.ndarray) -> None:
-    """Write one picture: float tensor [H, W, 3], or a numpy uint8 array [H, W, 3]."""
+def save_png(path: str | os.PathLike, image: Tensor | np.ndarray, text: dict[str, str] | None = None) -> None:
+    """Write one picture: float tensor [H, W, 3], or a numpy uint8 array [H, W, 3].
+
+    Args:
+        text: text chunks by keyword, for what the picture knows of its origin.
+    """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     array = image if isinstance(image, np.ndarray) else to_bytes(image)
+    chunks = PngInfo()
+    for keyword, value in (text or {}).items():
+        chunks.add_text(keyword, value)
     with _new_file(path, "save_png") as stream:
-        Image.fromarray(array).save(stream, format="PNG")
+        Image.fromarray(array).save(stream, format="PNG", pnginfo=chunks)
 
 
 def save_npy(path: str | os.PathLike, array: np.ndarray) -> None:

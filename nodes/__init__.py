@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import model_info  # noqa: F401  its route
 from .clean import CleanScene
+from .export import ExportScene
 from .generate import Generate
 from .host import api, folders
 from .load import LoadModel
@@ -20,6 +21,7 @@ NODES: list[type[api.ComfyNode]] = [
     Generate,
     RenderViews,
     CleanScene,
+    ExportScene,
     PreviewScene,
 ]
 

@@ -20,6 +20,8 @@ from .host.api import SPLAT
 
 logger = logging.getLogger(__name__)
 
+CAMERA_METADATA = "camera"  # metadata key: LOAD3D_CAMERA of the view the scene was made from
+
 
 def splat_from_gaussians(gaussians: Gaussians) -> SPLAT:
     """A scene as a SPLAT batch of one, float32, where the host keeps what travels between nodes. Nothing is copied

@@ -28,6 +28,13 @@ def test_png_round_trip(tmp_path):
     assert np.array_equal(np.asarray(Image.open(tmp_path / "new" / "a.png")), to_bytes(image))
 
 
+def test_png_text(tmp_path):
+    text = {"workflow": '{"nodes": []}', "prompt": "\u00e9t\u00e9 \u6f22"}
+    save_png(tmp_path / "a.png", torch.rand(5, 7, 3), text)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.text == text
+
+
 def test_a_failed_write_keeps_what_was_there(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_text("old")

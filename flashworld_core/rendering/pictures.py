@@ -14,6 +14,7 @@ from ..cameras import Cameras
 from ..errors import FlashWorldError, check_stop
 from ..gaussians import Gaussians
 from ..scene import SCENE_SCALE, extent
+from ..trajectories.poses import intrinsics_from_vertical_fov, look_at
 from .render import Backend, render
 
 COLORS = {
@@ -28,6 +29,7 @@ COLORS = {
 SOLID = 0.5  # from this alpha on a pixel's depth and normal are shown in full; below they fade to black
 NUMBERS_PER_PIXEL = 12  # that `film` keeps of every view
 _RANGE = (0.01, 0.99)  # quantiles of 1 / depth that become black and white
+_FRAMING_TILT, _FRAMING_MARGIN = 15.0, 1.3  # degrees; times the distance that just takes nine tenths in
 _VIEWS_PER_CALL = {"cpu": 1, "cuda": 8}
 
 
@@ -141,6 +143,17 @@ def clip_planes(gaussians: Gaussians, cameras: Cameras) -> tuple[float, float]:
     near = 0.01 * scale if known else 0.001 * extent(gaussians)
     near = near if near > 0 else 0.01
     return near, max(1.01 * farthest, 2 * near)
+
+
+def framing_camera(gaussians: Gaussians, width: int, height: int, vertical_fov_degrees: float = 40.0) -> Cameras:
+    """One camera that takes in the scene, but for a few strays, from the front and a little above."""
+    middle = gaussians.means.detach().double().nanmedian(dim=0).values.cpu()
+    half = math.atan(math.tan(math.radians(vertical_fov_degrees) / 2) * min(1.0, width / height))
+    distance = _FRAMING_MARGIN * max(extent(gaussians), 1e-6) / math.sin(half)
+    above, ahead = math.sin(math.radians(_FRAMING_TILT)), math.cos(math.radians(_FRAMING_TILT))
+    c2w = look_at(middle - distance * torch.tensor([0.0, above, ahead], dtype=torch.float64), middle)
+    intrinsics = intrinsics_from_vertical_fov(vertical_fov_degrees, width, height)
+    return Cameras(c2w[None].float(), intrinsics[None].float(), width, height)
 
 
 def depth_range(depth: Tensor, alpha: Tensor) -> tuple[float, float]:

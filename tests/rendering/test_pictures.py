@@ -8,7 +8,7 @@ from splat_scenes import make_cameras, make_gaussians
 
 from flashworld_core import Cameras, FlashWorldError, Gaussians
 from flashworld_core.errors import Cancelled
-from flashworld_core.rendering.pictures import clip_planes, color_from_text, film
+from flashworld_core.rendering.pictures import clip_planes, color_from_text, film, framing_camera
 from flashworld_core.rendering.render import render
 from flashworld_core.scene import extent
 from flashworld_core.trajectories.poses import look_at
@@ -147,6 +147,21 @@ def test_it_stops_within_one_view_and_refuses_nothing_to_do():
     scene.means[3] = float("nan")
     with pytest.raises(FlashWorldError, match="NaN"):
         film(scene, cameras, backend="torch")
+
+
+@pytest.mark.parametrize(("width", "height"), [(W, H), (16, 48)])
+@pytest.mark.parametrize("scale", [0.01, 100.0])
+def test_the_framing_camera_takes_the_scene_in(width, height, scale):
+    scene = wall(depth=5.0, xs=(2, 4))
+    scene = dataclasses.replace(scene, means=scene.means * scale, scales=scene.scales * scale)
+    cameras = framing_camera(scene, width, height)
+    alpha = film(scene, cameras, backend="torch").alpha[0]
+    assert float(alpha[height // 2, width // 2]) > 0.9  # in the middle
+    assert 0.1 < float((alpha > 0.5).float().mean()) < 0.9  # neither tiny nor cut off on all sides
+    edge = torch.cat([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
+    assert float((edge > 0.5).float().mean()) < 0.2
+    assert float(cameras.camera_to_world[0, 2, 2]) > 0.9  # looks ahead, level but for a little tilt
+    assert float(cameras.positions[0, 1]) < 0 and abs(float(cameras.camera_to_world[0, 1, 0])) < 1e-6
 
 
 def test_colours_by_name_and_number():
