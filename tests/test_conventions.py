@@ -16,6 +16,7 @@ from flashworld_core.formats.ply import read_ply, write_ply
 from flashworld_core.generators.flashworld import cameras as vectors
 from flashworld_core.generators.flashworld.condition import prepare_image
 from flashworld_core.generators.flashworld.world import normalize_path
+from flashworld_core.rendering.pictures import disparity_map, film, normal_map
 from flashworld_core.rendering.render import render
 from flashworld_core.rotations import matrices_to_quats, quats_to_matrices
 from flashworld_core.scene import transform, transform_cameras
@@ -623,6 +624,27 @@ def test_line_35_wan_camera_embedding():
     for j in range(4):
         close(rays[:, j, 0, 2, 7], (0, 0, 0, *d))
     close(rays[:, 3, 1, 2, 7], (-2 * d[1], 2 * d[0], 0, *d))  # (0, 0, 2) x d
+
+
+def test_line_36_depth_pictures():
+    grey = disparity_map(torch.tensor([1.0, 1.6, 4.0, 0.5, 9.0, 0.0]), torch.tensor([1.0, 1, 1, 1, 1, 0]), 1.0, 4.0)
+    close(grey, (1, 0.5, 0, 1, 0, 0))
+    scene = splats([(-0.5, 0, 2), (1.0, 0, 4), (0, 0.6, 2.5)], [RED, RED, RED], size=0.2)
+    path = make_trajectory("pan:4", views=2, width=41, height=31)
+    picture = film(scene, path, backend="torch").depth
+    assert picture.shape == (2, 31, 41, 3) and torch.equal(picture[..., 0], picture[..., 2])
+    near, far = (int(row) for row in (picture[0, 15, :20, 0].argmax(), 20 + picture[0, 15, 20:, 0].argmin()))
+    assert float(picture[0, 15, near, 0]) > 0.9 and float(picture[0, 15, far, 0]) < 0.1
+
+
+def test_line_37_normal_maps():
+    normals = torch.tensor([[0.0, 0, -1], [1, 0, 0], [0, -1, 0], [0, 0, 0]])  # to the viewer, right, up, nothing
+    colours = [(0.5, 0.5, 1), (1, 0.5, 0.5), (0.5, 1, 0.5), (0, 0, 0)]
+    close(normal_map(normals, torch.tensor([1.0, 1, 1, 0])), colours)
+    wall = splats([(x / 10, y / 10, 2) for x in range(-9, 10) for y in range(-7, 8)], [RED] * 285, size=0.05)
+    picture = film(wall, camera(), backend="torch").normals[0]
+    close(picture[15, 20], (0.5, 0.5, 1), 0.01)
+    close(film(wall[:1], camera(), backend="torch").normals[0, -1, -1], (0, 0, 0))
 
 
 def test_every_line_has_its_test():
