@@ -24,7 +24,6 @@ def on_render_device(scene: Gaussians, work: Callable[[torch.device], Result], w
         warn: told in that case, in words for the user.
     """
     from ...flashworld_core.rendering.render import has_backend
-    from . import memory
 
     device = management.get_torch_device()
     if device.type != "cuda" or not has_backend("gsplat"):
@@ -34,6 +33,8 @@ def on_render_device(scene: Gaussians, work: Callable[[torch.device], Result], w
     try:
         return work(device)
     except Exception as error:
+        from . import memory  # late: it brings the generator's libraries
+
         if not memory.is_out_of_memory(error):
             raise
     # Outside of the except block: the error holds on to every tensor of the failed run.
