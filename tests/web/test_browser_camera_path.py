@@ -211,3 +211,12 @@ def test_a_removed_node_leaves_nothing(editor):
     editor.wait_for_timeout(400)
     assert editor.evaluate("document.querySelectorAll('.fwp').length") == 0
     assert editor.evaluate("addKeyframe(node, { position: [0, 0, 0], quaternion: [1, 0, 0, 0] })") is False
+
+
+def test_selecting_moves_nothing_under_the_pointer(editor):
+    keyframes(editor)
+    assert editor.evaluate("editorOf(node).state.selected") == -1
+    before = [plan(editor).bounding_box(), place(editor, 2)]
+    editor.mouse.click(*place(editor, 2))
+    assert editor.evaluate("editorOf(node).state.selected") == 2
+    assert [plan(editor).bounding_box(), place(editor, 2)] == before

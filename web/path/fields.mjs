@@ -40,12 +40,18 @@ export class KeyFields {
       done: () => this.#done(),
     });
     [this.position, this.angles] = [position, angles];
-    const rows = [...position, ...angles, this.fov, this.time].map((field) => field.row);
+    this.all = [...position, ...angles, this.fov, this.time];
+    const rows = this.all.map((field) => field.row);
     this.element = element("div", { class: "fwp-fields", role: "group", "aria-label": "Selected keyframe" }, ...rows);
   }
 
   show({ document, key }) {
-    this.element.hidden = !key;
+    // They stay when nothing is selected: the views must not move under the pointer that selects something.
+    this.time.row.hidden = document.timing !== "times";
+    for (const { input } of this.all) {
+      input.disabled = !key;
+      if (!key) input.value = "";
+    }
     if (!key) return;
     this.position.forEach(({ input }, axis) => showNumber(input, key.position[axis], 4));
     const angles = anglesOf(key.quaternion);
@@ -53,7 +59,6 @@ export class KeyFields {
     showNumber(this.fov.input, key.vertical_fov_degrees, 2);
     this.fov.input.placeholder = String(this.editor.state.values.field_of_view);
     showNumber(this.time.input, key.time, 3);
-    this.time.row.hidden = document.timing !== "times";
   }
 
   #field(label, description, step, values, optional = false) {
