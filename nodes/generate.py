@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ..flashworld_core.errors import Cancelled, FlashWorldError
+from ..flashworld_core.errors import FlashWorldError
 from . import sockets
 from .host import api
 from .host.api import io
@@ -133,6 +133,8 @@ def generate(
         Cancelled: the user stopped it.
     """
     from ..flashworld_core.generators.flashworld.request import check_views
+    from ..flashworld_core.generators.flashworld.stages import repeated
+    from ..flashworld_core.rendering.render import warm_up
     from .host import memory
     from .host.parts import CLIP_ADVICE, conditioning_rows
 
@@ -159,6 +161,9 @@ def generate(
         )
     _warn_about_sizes(run, cameras, config)
 
+    size = {"views": len(cameras), "height": cameras.height, "width": cameras.width}
+    chunk = loaded.views_per_chunk(**size)
+    stages = loaded.stages(loaded.plan(**size, views_per_chunk=chunk), run.say)
     made = []  # the request of the last step: the views as the model takes them
 
     def on_step(step) -> None:
@@ -167,9 +172,9 @@ def generate(
         if watched:
             _send(run, step)
 
-    def attempt(chunk: int):
-        plan = loaded.plan(len(cameras), cameras.height, cameras.width, chunk)
-        return loaded.model.generate(
+    warm_up(loaded.device)  # the CPU renderer compiles while the first step is denoised
+    with memory.clear_errors():
+        scene = loaded.model.generate(
             cameras,
             image=picture,
             prompt=prompt,
@@ -178,17 +183,14 @@ def generate(
             steps=None if steps == len(config.timestep_indices) else steps,
             text_embeds=embeds,
             views_per_chunk=chunk,
-            stages=loaded.stages(plan),
+            stages=stages,
             progress=run.part(*_GENERATE),
             should_stop=run.should_stop,
             on_step=on_step,
         )
-
-    chunk = loaded.views_per_chunk(len(cameras), cameras.height, cameras.width)
-    scene = memory.with_smaller_chunks(chunk, attempt, run.say)
-    views = made[0].cameras
-    images = _render(run, scene, views)
-    camera = _first_view(scene, views)
+        views = made[0].cameras
+        images = repeated(stages, "renderer", chunk, lambda chunk: _render(run, stages, scene, views, chunk))
+        camera = _first_view(scene, views)
     run.say(f"{len(scene):,} Gaussians from {len(views)} views of {views.width}x{views.height}")
     return sockets.splat_from_gaussians(scene), sockets.image_out(images), camera
 
@@ -213,18 +215,20 @@ def _warn_about_sizes(run: NodeRun, cameras, config) -> None:
         )
 
 
-def _render(run: NodeRun, scene, views):
+def _render(run: NodeRun, stages, scene, views, chunk: int):
     """[V, H, W, 3]: the scene at its own views, as the model sees it."""
     from ..flashworld_core.rendering.render import render
 
-    return render(
-        scene,
-        views,
-        background="white",
-        near=_near(scene),
-        progress=run.part(*_VIEWS),
-        should_stop=run.should_stop,
-    ).rgb
+    with stages("renderer") as device:
+        return render(
+            scene,
+            views,
+            background="white",
+            near=_near(scene),
+            views_per_chunk=None if device.type == "cpu" else chunk,
+            progress=run.part(*_VIEWS),
+            should_stop=run.should_stop,
+        ).rgb
 
 
 def _first_view(scene, views) -> dict:
@@ -254,13 +258,19 @@ def _is_watched(prompt) -> bool:
 def _send(run: NodeRun, step) -> None:
     """Send the scene so far to the browser. A preview that fails costs nothing but itself."""
     from ..flashworld_core.scene import budget
+    from .preview_stream import send_scene
 
     try:
-        from .preview_stream import send_scene
-
-        some = step.request.finish(budget(step.sampled.gaussians, PREVIEW_BUDGET))
-        send_scene(run.node_id, some, step=step.index, steps=step.steps, budget=PREVIEW_BUDGET, final=False)
-    except Cancelled:
-        raise
+        whole = step.sampled.gaussians
+        some = step.request.finish(budget(whole, PREVIEW_BUDGET))  # not the whole scene: that would be a copy of it
+        send_scene(
+            run.node_id,
+            some,
+            step=step.index,
+            steps=step.steps,
+            budget=PREVIEW_BUDGET,
+            total=len(whole),
+            cameras=step.request.cameras,
+        )
     except Exception as error:
         logger.warning("%s: no preview of step %d: %s", TITLE, step.index + 1, error)

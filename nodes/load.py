@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from ..flashworld_core.errors import FlashWorldError
@@ -62,6 +63,14 @@ class LoadModel(api.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, model):
+        """True, or what to do about a file that is not there (the host's own message would not say)."""
+        try:
+            return model_path(model) is not None
+        except FlashWorldError as error:
+            return str(error)
+
+    @classmethod
     def fingerprint_inputs(cls, model, dtype="auto", vae=None, clip=None):
         """Another file under the same name is another model."""
         return "|".join(_stamp(path) for path in _files(model))
@@ -89,7 +98,7 @@ def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
     path = model_path(name)
     folder, weights, manifest = checkpoint.open_checkpoint(path)
     config = manifest.config
-    run.say(manifest.license or "The model file names no licence.")
+    run.say("\n".join(facts(weights, manifest, dtype)))
     if vae is None:
         vae_part = find_vae(folder) or folders.find_model("vae", _is_wan_vae)
         if vae_part is None:
@@ -114,10 +123,27 @@ def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
             progress=run.part(0.0, 1.0),
             should_stop=run.should_stop,
         )
-        loaded = memory.LoadedModel(model)
-    for line in plan_lines(config, loaded.device, model.dtype):
-        run.say(line)
-    return loaded
+        return memory.LoadedModel(model)
+
+
+def facts(weights, manifest, dtype: str) -> list[str]:
+    """What to know of a model before it runs: what it is, its licence, and the memory it will need.
+
+    Args:
+        weights, manifest: from `checkpoint.open_checkpoint`.
+        dtype: one of `DTYPES`.
+    """
+    from .host import memory
+
+    config, device = manifest.config, memory.management.get_torch_device()
+    count = sum(math.prod(entry.shape) for entry in weights.entries.values())
+    precision = memory.dtype_for(_torch_dtype(DTYPES[dtype]), _torch_dtype(manifest.compute_dtype))
+    return [
+        f"{config.model_id}: {count / 1e6:,.0f} million numbers, made for {config.views} views of "
+        f"{config.width}x{config.height} in {len(config.timestep_indices)} steps",
+        f"Licence: {manifest.license or 'the file names none'}",
+        *plan_lines(config, device, precision),
+    ]
 
 
 def _torch_dtype(name: str | None):
@@ -150,15 +176,14 @@ def plan_lines(config, device, dtype) -> list[str]:
     from .host import memory
 
     plan = memory.plan_for(config, device, dtype)
-    size = f"{plan.views} views of {plan.width}x{plan.height}"
     precision = str(plan.dtype).removeprefix("torch.")
     return [
-        f"{size} in {precision} need {_size(plan.peak(()))} at once with one network loaded at a time, "
-        f"{_size(plan.peak())} with all of them.",
+        f"Memory in {precision} at that size: {_size(plan.peak(()))} with one network loaded at a time, "
+        f"{_size(plan.peak())} with all of them",
         *(
-            f"{stage.stage}: {_size(stage.weights)} of weights, {_size(stage.activations + stage.held)} of work"
+            f"- {stage.stage}: {_size(stage.weights)} of weights, {_size(stage.activations + stage.held)} to work with"
             for stage in plan.stages
-            if stage.stage != "world"
+            if stage.stage not in ("renderer", "world")
         ),
     ]
 

@@ -29,6 +29,7 @@ def send_scene(
     step: int | None = None,
     steps: int | None = None,
     budget: int,
+    total: int | None = None,
     final: bool = False,
     cameras: Cameras | None = None,
 ) -> None:
@@ -39,6 +40,7 @@ def send_scene(
         gaussians: the scene so far.
         step, steps: which step it is after, counted from 0, of how many.
         budget: Gaussians to send at most; a few hundred thousand arrive at once on any machine.
+        total: Gaussians of the whole scene, where ``gaussians`` is a choice of them.
         final: no more are coming from this run.
         cameras: the path, for a preview that knows none yet.
 
@@ -56,7 +58,7 @@ def send_scene(
         with contextlib.suppress(OSError):
             recent.popleft().unlink(missing_ok=True)
     poses = {} if cameras is None else {"cameras": poses_of(cameras)}
-    counts = {"count": info.count, "total": info.total}
+    counts = {"count": info.count, "total": info.total if total is None else total}
     send(EVENT, {"node": node_id, "step": step, "steps": steps, "file": file, **counts, "final": final, **poses})
 
 

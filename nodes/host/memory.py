@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 import comfy.model_management as management
 import comfy.model_patcher
@@ -24,12 +23,17 @@ from ...flashworld_core.generators.flashworld.sampler import DEFAULT_CHUNK
 
 logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
-
 # Layers the host can keep in main memory and stream to the device while the network runs. The few others (norms,
 # modulation tables) are small and always brought whole.
 _STREAMED = {nn.Linear: "Linear", nn.Conv3d: "Conv3d", nn.Embedding: "Embedding"}
 _MARGIN = 0.1  # of the free memory that planning leaves alone
+_MORE = 1.5  # times the planned room, where that was too little
+
+OUT_OF_MEMORY = (
+    "the device ran out of memory even with one view at a time. Use fewer views (frames of the path), a smaller width "
+    "and height, or a lower precision (dtype bf16) in Load FlashWorld Model; closing other programs that use the "
+    "graphics card helps too."
+)
 
 
 class Part:
@@ -136,22 +140,28 @@ class LoadedModel:
                 return chunk
         return 1
 
-    def stages(self, plan: MemoryPlan) -> HostStages:
-        """The stages of a generation as planned."""
-        return HostStages(self.parts, self.device, plan)
+    def stages(self, plan: MemoryPlan, warn: Callable[[str], None]) -> HostStages:
+        """The stages of a generation as planned; ``warn`` is told at most once that memory ran out."""
+        return HostStages(self.parts, self.device, plan, warn)
 
 
 class HostStages:
     """`stages.Stages`: entering a stage asks the host for the network and for room to work.
 
-    Leaving does nothing: what was brought stays until the host needs its place.
+    Leaving does nothing: what was brought stays until the host needs its place. A stage that runs out of memory is
+    done again, with everything else evicted, more room asked for, and half the views at a time.
     """
 
-    def __init__(self, parts: dict[str, Part], device: torch.device, plan: MemoryPlan):
-        self._parts, self._device, self._needed = parts, device, _needed(plan)
+    def __init__(self, parts: dict[str, Part], device: torch.device, plan: MemoryPlan, warn: Callable[[str], None]):
+        self._parts, self._device, self._needed, self._warn = parts, device, _needed(plan), warn
+        self._short_of_memory = False
+        self._last_chances: set[str] = set()
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[torch.device]:
+        if self._short_of_memory:
+            self._short_of_memory = False
+            make_room()
         part = self._parts.get(name)
         if part is not None:
             yield part.bring(self._needed[name])
@@ -161,6 +171,24 @@ class HostStages:
             yield self._device
         else:  # a text encoder and a VAE from a socket ask the host themselves
             yield management.intermediate_device()
+
+    def recover(self, name: str, error: Exception, chunk: int) -> int | None:
+        """See `stages.repeated`. What cannot be done in smaller chunks is tried once more."""
+        if not is_out_of_memory(error):
+            return None
+        smaller = chunk if name == "transformer" else max(chunk // 2, 1)
+        if smaller == chunk:
+            if name in self._last_chances:
+                return None
+            self._last_chances.add(name)
+        if self._warn is not None:
+            self._warn("Memory ran out; going on with less at a time. The scene will be the same.")
+            self._warn = None
+        logger.debug("Out of memory: %s, %d views a chunk.", name, chunk, exc_info=error)
+        # The plan was too small for this device: leave more weights behind where they can be.
+        self._needed[name] = round(self._needed[name] * _MORE)
+        self._short_of_memory = True
+        return smaller
 
 
 def _needed(plan: MemoryPlan) -> dict[str, int]:
@@ -207,41 +235,27 @@ def available_memory(device: torch.device) -> int:
     return int(management.get_free_memory(device) + held)
 
 
-def with_smaller_chunks(chunk: int, work: Callable[[int], Result], warn: Callable[[str], None]) -> Result:
-    """``work(views per chunk)``, again with half as many each time the device runs out of memory.
-
-    Args:
-        chunk: what to begin with.
-        warn: told once, in words for the user.
-
-    Raises:
-        FlashWorldError: not even one view at a time fits.
-    """
-    warned = False
-    while True:
-        try:
-            return work(chunk)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            logger.debug("Out of memory with %d views a chunk.", chunk, exc_info=True)
-        # Outside of the except block: the error holds on to every tensor of the failed run.
-        make_room()
-        if chunk == 1:
-            raise FlashWorldError(
-                "the device ran out of memory even with one view at a time. Use fewer views (frames of the path), a "
-                "smaller width and height, or a lower precision (dtype bf16) in Load FlashWorld Model; closing other "
-                "programs that use the graphics card also helps."
-            )
-        if not warned:
-            warn(f"Out of memory with {chunk} views at a time; trying again with fewer. The scene will be the same.")
-        chunk, warned = chunk // 2, True
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Running out of memory inside becomes an error that says what to change; the memory is handed back."""
+    try:
+        yield
+        return
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside of the except block: the error holds on to every tensor of the failed run.
+    make_room()
+    raise FlashWorldError(OUT_OF_MEMORY)
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether the host calls an error out of memory."""
     test = getattr(management, "is_oom", None)
-    return test(error) if test is not None else isinstance(error, management.OOM_EXCEPTION)
+    if test(error) if test is not None else isinstance(error, management.OOM_EXCEPTION):
+        return True
+    # Main memory, which the host does not count.
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def make_room() -> None:
