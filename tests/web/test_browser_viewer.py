@@ -294,9 +294,9 @@ def test_disposal_leaves_nothing(viewer):
       return { during, after, last: { ...live }, workers, inside, lost: gpu.gl.isContextLost() };
     }"""
     found = viewer.run(counting, viewer.serve(scene(3000)))
-    # Two viewers of one scene: its four tables once, two orders; picture and records are the page's.
-    assert found["during"]["Texture"] == 4 + 2 + 1 + 2, found
-    assert found["after"]["Texture"] == 1 + 2 and found["after"]["Buffer"] == 0, found
+    # Two viewers of one scene: its four tables once, two orders; picture, tiles and records are the page's.
+    assert found["during"]["Texture"] == 4 + 2 + 2 + 2, found
+    assert found["after"]["Texture"] == 2 + 2 and found["after"]["Buffer"] == 0, found
     assert found["last"]["Texture"] == found["last"]["Framebuffer"] == found["last"]["Renderbuffer"] == 0, found
     assert found["workers"] == 1 and found["inside"] == [0, 0] and found["lost"], found
 

@@ -2,7 +2,7 @@
  * The page's one WebGL2 context, shared by all viewers (browsers keep about sixteen alive), given up when the last of
  * them goes. Viewers draw one after the other on its canvas and copy the picture to a 2D canvas of their own.
  */
-import { FULL_SCREEN, PROJECT, RESOLVE, SATURATED, SPLAT_FRAGMENT, SPLAT_VERTEX, WIDTH } from "./shaders.mjs";
+import { FULL_SCREEN, PROJECT, RESOLVE, SATURATED, SPLAT_FRAGMENT, SPLAT_VERTEX, TILE, TILES, WIDTH } from "./shaders.mjs";
 
 let shared = null;
 
@@ -65,8 +65,9 @@ export class Gpu {
     const depth = gl.createRenderbuffer();
     gl.bindRenderbuffer(gl.RENDERBUFFER, depth);
     gl.renderbufferStorage(gl.RENDERBUFFER, gl.DEPTH_COMPONENT16, ...size);
+    const tiles = this.texture(gl.R8, ...size.map((pixels) => Math.ceil(pixels / TILE)));
     this.picture = {
-      texture, depth, width: size[0], height: size[1],
+      texture, depth, tiles, width: size[0], height: size[1], tilesTarget: this.framebuffer([tiles]),
       target: this.framebuffer([texture], depth), marks: this.framebuffer([], depth),
     };
   }
@@ -131,6 +132,7 @@ export class Gpu {
       project: this.#program(FULL_SCREEN, PROJECT),
       splat: this.#program(SPLAT_VERTEX, SPLAT_FRAGMENT),
       saturated: this.#program(FULL_SCREEN, SATURATED),
+      tiles: this.#program(FULL_SCREEN, TILES),
       resolve: this.#program(FULL_SCREEN, RESOLVE),
     };
     this.vertexArray = gl.createVertexArray(); // empty: shaders find everything by gl_VertexID
@@ -148,9 +150,9 @@ export class Gpu {
   #deletePicture() {
     const { gl, picture } = this;
     if (!picture) return;
-    gl.deleteFramebuffer(picture.target);
-    gl.deleteFramebuffer(picture.marks);
+    for (const name of ["target", "marks", "tilesTarget"]) gl.deleteFramebuffer(picture[name]);
     gl.deleteTexture(picture.texture);
+    gl.deleteTexture(picture.tiles);
     gl.deleteRenderbuffer(picture.depth);
     this.picture = null;
   }

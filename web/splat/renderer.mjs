@@ -1,8 +1,8 @@
 /** Draws one view of a scene with the shared context. */
-import { MODES, WIDTH } from "./shaders.mjs";
+import { MODES, TILE, WIDTH } from "./shaders.mjs";
 
 // Shares of the visible Gaussians, nearest first, after each of which finished pixels are marked.
-const BATCHES = Object.freeze([0.04, 0.1, 0.2, 0.35, 0.6, 1]);
+const BATCHES = Object.freeze([0.03, 0.07, 0.12, 0.18, 0.25, 0.34, 0.45, 0.6, 0.8, 1]);
 const SMALLEST_BATCH = 4096;
 
 export class SplatRenderer {
@@ -121,10 +121,10 @@ export class SplatRenderer {
     for (const share of BATCHES) {
       const last = share === 1 ? count : Math.floor(share * count);
       if (share < 1 && last - first < SMALLEST_BATCH) continue;
-      if (first > 0) this.#markSaturated();
+      if (first > 0) this.#markFinished(view);
       const { program, at } = gpu.programs.splat;
       gl.useProgram(program);
-      gpu.bindTextures(gpu.programs.splat, { uShape, uLook });
+      gpu.bindTextures(gpu.programs.splat, { uShape, uLook, uTiles: gpu.picture.tiles });
       gl.uniform1i(at.uFirst, first);
       gl.uniform1i(at.uHard, view.mode === "points" ? 1 : 0);
       gl.uniform2f(at.uSize, view.width, view.height);
@@ -138,20 +138,29 @@ export class SplatRenderer {
     gl.disable(gl.BLEND);
   }
 
-  #markSaturated() {
+  /** Tells the following batches which pixels and tiles nothing can change any more. */
+  #markFinished({ width, height }) {
     const { gpu } = this;
     const { gl } = gpu;
-    const { program, at } = gpu.programs.saturated;
-    gl.useProgram(program);
-    gpu.bindTextures(gpu.programs.saturated, { uPicture: gpu.picture.texture });
-    gl.uniform1f(at.uEnough, gpu.half ? 0.998 : 0.9975);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, gpu.picture.marks);
+    const { saturated, tiles } = gpu.programs;
+    const enough = gpu.half ? 0.998 : 0.9975;
     gl.disable(gl.BLEND);
+    gl.useProgram(saturated.program);
+    gpu.bindTextures(saturated, { uPicture: gpu.picture.texture });
+    gl.uniform1f(saturated.at.uEnough, enough);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, gpu.picture.marks);
     gl.depthMask(true);
     gl.depthRange(0, 0); // nearer than the splats, which lie in the middle
     gl.drawArrays(gl.TRIANGLES, 0, 3);
     gl.depthRange(0, 1);
-    gl.bindTexture(gl.TEXTURE_2D, null);
+    gl.useProgram(tiles.program);
+    gpu.bindTextures(tiles, { uPicture: gpu.picture.texture });
+    gl.uniform1f(tiles.at.uEnough, enough);
+    gl.uniform2f(tiles.at.uSize, width, height);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, gpu.picture.tilesTarget);
+    gl.viewport(0, 0, Math.ceil(width / TILE), Math.ceil(height / TILE));
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+    gl.viewport(0, 0, width, height);
     gl.bindFramebuffer(gl.FRAMEBUFFER, gpu.picture.target);
   }
 

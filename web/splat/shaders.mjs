@@ -11,6 +11,7 @@
 
 export const WIDTH = 2048; // of all data textures, in texels
 export const MODES = Object.freeze(["color", "depth", "points", "opacity"]);
+export const TILE = 16; // pixels; finished ones hide what is behind them
 export const POINT_RADIUS = 1.5; // pixels
 export const DEPTH_RAMP = Object.freeze([
   [253, 231, 180], [250, 186, 110], [236, 128, 82], [196, 77, 100], [135, 49, 117], [76, 34, 105], [22, 16, 50],
@@ -149,22 +150,37 @@ precision highp float;
 precision highp int;
 precision highp usampler2D;
 uniform usampler2D uShape, uLook;
+uniform highp sampler2D uTiles; // 1 where every pixel of a tile is finished
 uniform int uFirst;
 uniform vec2 uSize;
 out vec2 vAt;
 flat out vec4 vColor;
 flat out float vFall;
+
+/** Would a shape no larger than a tile only touch finished tiles? Its corners then lie in all the tiles it touches. */
+bool hidden(vec2 center, vec2 extent) {
+  if (uFirst == 0 || max(extent.x, extent.y) > ${(TILE / 2).toFixed(1)}) return false;
+  ivec2 last = ivec2(uSize) - 1;
+  ivec2 low = clamp(ivec2(floor(center - extent)), ivec2(0), last) / ${TILE};
+  ivec2 high = clamp(ivec2(ceil(center + extent)), ivec2(0), last) / ${TILE};
+  return texelFetch(uTiles, low, 0).r > 0.5 && (low == high || (texelFetch(uTiles, high, 0).r > 0.5 &&
+    texelFetch(uTiles, ivec2(low.x, high.y), 0).r > 0.5 && texelFetch(uTiles, ivec2(high.x, low.y), 0).r > 0.5));
+}
+
 void main() {
   int n = uFirst + gl_VertexID / 3, corner = gl_VertexID % 3;
   ivec2 at = ivec2(n & ${WIDTH - 1}, n >> ${Math.log2(WIDTH)});
   uvec4 look = texelFetch(uLook, at, 0);
   vec4 shape = uintBitsToFloat(texelFetch(uShape, at, 0));
   float opacity = uintBitsToFloat(look.y);
+  float slope = uintBitsToFloat(look.x);
+  gl_Position = vec4(2.0, 2.0, 0.0, 1.0); // out of sight
+  if (opacity == 0.0 || hidden(shape.xy, vec2(shape.z, length(vec2(shape.w, slope))))) return;
   vAt = corner == 0 ? vec2(0.0, 2.0) : vec2(corner == 1 ? -1.7320508 : 1.7320508, -1.0);
-  vec2 pixel = shape.xy + vec2(shape.z * vAt.x, shape.w * vAt.x + uintBitsToFloat(look.x) * vAt.y);
+  vec2 pixel = shape.xy + vec2(shape.z * vAt.x, shape.w * vAt.x + slope * vAt.y);
   vColor = vec4(unpackHalf2x16(look.z), unpackHalf2x16(look.w).x, opacity);
   vFall = log(255.0 * opacity);
-  gl_Position = opacity == 0.0 ? vec4(2.0, 2.0, 0.0, 1.0) : vec4(2.0 * pixel / uSize - 1.0, 0.0, 1.0) * vec4(1, -1, 1, 1);
+  gl_Position = vec4(2.0 * pixel / uSize - 1.0, 0.0, 1.0) * vec4(1, -1, 1, 1);
 }`;
 
 export const SPLAT_FRAGMENT = `#version 300 es
@@ -188,6 +204,22 @@ uniform highp sampler2D uPicture;
 uniform float uEnough;
 void main() {
   if (texelFetch(uPicture, ivec2(gl_FragCoord.xy), 0).a < uEnough) discard;
+}`;
+
+// The same by tiles, rows counted downwards as in the splats' own coordinates.
+export const TILES = `#version 300 es
+precision highp float;
+uniform highp sampler2D uPicture;
+uniform float uEnough;
+uniform vec2 uSize;
+out vec4 oTile;
+void main() {
+  ivec2 first = ivec2(gl_FragCoord.xy) * ${TILE}, end = min(first + ${TILE}, ivec2(uSize));
+  oTile = vec4(0);
+  for (int y = first.y; y < end.y; y++)
+    for (int x = first.x; x < end.x; x++)
+      if (texelFetch(uPicture, ivec2(x, int(uSize.y) - 1 - y), 0).a < uEnough) return;
+  oTile = vec4(1);
 }`;
 
 export const RESOLVE = `#version 300 es
