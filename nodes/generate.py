@@ -173,7 +173,8 @@ def generate(
             _send(run, step)
 
     warm_up(loaded.device)  # the CPU renderer compiles while the first step is denoised
-    with memory.clear_errors():
+
+    def work():
         scene = loaded.model.generate(
             cameras,
             image=picture,
@@ -190,7 +191,9 @@ def generate(
         )
         views = made[0].cameras
         images = repeated(stages, "renderer", chunk, lambda chunk: _render(run, stages, scene, views, chunk))
-        camera = _first_view(scene, views)
+        return scene, views, images, _first_view(scene, views)
+
+    scene, views, images, camera = memory.with_clear_errors(work)
     run.say(f"{len(scene):,} Gaussians from {len(views)} views of {views.width}x{views.height}")
     return sockets.splat_from_gaussians(scene), sockets.image_out(images), camera
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import comfy.model_management as management
 import comfy.model_patcher
@@ -22,6 +23,8 @@ from ...flashworld_core.generators.flashworld.pipeline import FlashWorldModel
 from ...flashworld_core.generators.flashworld.sampler import DEFAULT_CHUNK
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # Layers the host can keep in main memory and stream to the device while the network runs. The few others (norms,
 # modulation tables) are small and always brought whole.
@@ -79,15 +82,23 @@ class Part:
         # What the host's layers do not cover stays behind when the host loads a network only in part.
         for module in self.network.modules():
             if not hasattr(module, "comfy_cast_weights"):
-                for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-                    if tensor.device != self.device:
-                        tensor.data = tensor.data.to(self.device)
+                _bring_own_tensors(module, self.device)
         return self.device
 
     def __call__(self, memory_required: int, **tensors: torch.Tensor):
         """Bring the network and run it on ``tensors``."""
         device = self.bring(memory_required)
         return self.network(**{name: tensor.to(device) for name, tensor in tensors.items()})
+
+
+def _bring_own_tensors(module: nn.Module, device: torch.device) -> None:
+    """Move a module's own parameters and buffers, not those of the modules in it."""
+    for name, parameter in module.named_parameters(recurse=False):
+        if parameter.device != device:
+            setattr(module, name, nn.Parameter(parameter.to(device), requires_grad=False))
+    for name, buffer in module.named_buffers(recurse=False):
+        if buffer.device != device:
+            setattr(module, name, buffer.to(device))
 
 
 def use_host_layers(network: nn.Module) -> None:
@@ -235,16 +246,18 @@ def available_memory(device: torch.device) -> int:
     return int(management.get_free_memory(device) + held)
 
 
-@contextlib.contextmanager
-def clear_errors() -> Iterator[None]:
-    """Running out of memory inside becomes an error that says what to change; the memory is handed back."""
+def with_clear_errors(work: Callable[[], Result]) -> Result:
+    """``work()``; running out of memory becomes an error that says what to change, and the memory is handed back.
+
+    Raises:
+        FlashWorldError: out of memory.
+    """
     try:
-        yield
-        return
+        return work()
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-    # Outside of the except block: the error holds on to every tensor of the failed run.
+    # Outside of the except block, and no context manager: the error would hold on to every tensor of the failed work.
     make_room()
     raise FlashWorldError(OUT_OF_MEMORY)
 
