@@ -89,7 +89,10 @@ def input_path(name: str, what: str = "the file") -> Path:
     name = match[1] if match else name
     path = _inside(root, checked_name(name, what), what)
     if not path.exists():
-        raise FlashWorldError(f"{what} {name!r} is not in ComfyUI's {match[2] if match else 'input'} folder ({root}).")
+        raise FlashWorldError(
+            f"{what} {name!r} is not in ComfyUI's {match[2] if match else 'input'} folder ({root}). Put it there, or "
+            "choose another."
+        )
     return path
 
 
