@@ -163,8 +163,9 @@ class CameraPath(api.ComfyNode):
                     api.Camera,
                     "cameras",
                     "camera",
-                    "Cameras of 3D nodes (Create Camera Info, Preview Splat, Preview Scene) as key poses, in this order. "
-                    "If any is connected, the path goes through them and preset, keyframes and file are not used.",
+                    "Cameras of 3D nodes (Create Camera Info, Preview Splat, Preview Scene) as key poses, in this "
+                    "order. If any is connected, the path goes through them, and preset, keyframes and file are not "
+                    "used.",
                     CAMERA_SOCKETS,
                 ),
             ],
