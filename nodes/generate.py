@@ -194,6 +194,7 @@ def generate(
         return scene, views, images, _first_view(scene, views)
 
     scene, views, images, camera = memory.with_clear_errors(work)
+    scene.metadata[sockets.CAMERA_METADATA] = camera  # travels with the scene, into files too
     run.say(f"{len(scene):,} Gaussians from {len(views)} views of {views.width}x{views.height}")
     return sockets.splat_from_gaussians(scene), sockets.image_out(images), camera
 
