@@ -124,6 +124,7 @@ export class StreamParser {
  */
 export async function fetchStream(url, { onHeader, onChunk, signal }) {
   const response = await fetch(url, { signal });
+  if (response.status === 404) throw new Error("The scene's file is gone. Run the workflow again to see it.");
   if (!response.ok) throw new Error(`The scene could not be fetched (HTTP ${response.status}).`);
   const parser = new StreamParser({ onHeader, onChunk });
   const reader = response.body.getReader();

@@ -12,6 +12,7 @@ export class Resolution {
     this.lastMove = -Infinity;
     this.frameTime = 0; // milliseconds, smoothed
     this.lastDraw = null;
+    this.coarse = false; // the last picture
   }
 
   get moving() {
@@ -41,8 +42,8 @@ export class Resolution {
     else if (busy < QUICK && gap < SLOW / 2 && this.step > 0) this.step--;
   }
 
-  /** True once the camera rests and the last picture was a coarse one: draw again. */
-  refine() {
-    return Boolean(this.coarse);
+  /** Milliseconds after which to draw again in full; null if the last picture was. */
+  get due() {
+    return this.coarse ? REST : null;
   }
 }

@@ -54,6 +54,7 @@ export class Stage {
   dispose() {
     this.disposed = true;
     cancelAnimationFrame(this.request);
+    clearTimeout(this.refining);
     this.resizeObserver.disconnect();
     this.screenObserver.disconnect();
     this.stopGpu();
@@ -155,7 +156,6 @@ export class Stage {
     this.before = this.steps.size ? now : undefined;
     if (this.steps.size) this.redraw();
     if (this.dirty && !this.gpu.lost) this.#draw(now);
-    if (this.resolution.refine()) this.redraw();
   };
 
   #draw(now) {
@@ -177,6 +177,8 @@ export class Stage {
       canvas, 0, canvas.height - height, width, height, 0, 0, this.canvas.width, this.canvas.height,
     );
     this.resolution.drawn(now, performance.now() - started);
+    clearTimeout(this.refining);
+    if (this.resolution.due !== null) this.refining = setTimeout(() => this.redraw(), this.resolution.due);
     this.#drawAbove();
     this.onFrame();
     const settled = !this.sorting && this.#sorted(camera) && !this.dirty && scale === 1 && !this.steps.size;

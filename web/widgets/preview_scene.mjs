@@ -178,7 +178,7 @@ class Preview {
   #choose(pose) {
     const widget = this.#widget("view");
     if (!widget) return;
-    const value = JSON.stringify(pose);
+    const value = JSON.stringify(pose, (key, item) => (typeof item === "number" ? Number(item.toFixed(6)) : item));
     this.app.canvas?.emitBeforeChange?.();
     widget.value = value;
     widget.callback?.(value, this.app.canvas, this.node);
