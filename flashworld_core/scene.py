@@ -29,6 +29,7 @@ __all__ = [
     "validate",
 ]
 
+_MAX_VIEWPOINTS = 64  # of a path; more would change little
 MERGED_FROM = "merged_from"  # metadata key: list of the metadata of the scenes that were joined
 
 
@@ -83,14 +84,26 @@ def crop(
     return _select(gaussians, ~inside if invert else inside)
 
 
-def importance(gaussians: Gaussians) -> Tensor:
-    """[N] opacity times mean projected area (world units squared): what a Gaussian can cover at most.
+def importance(gaussians: Gaussians, viewpoints: Tensor | None = None) -> Tensor:
+    """[N] how much of a picture a Gaussian can cover at most: opacity times mean projected area.
 
     The area is that of the scales' ellipsoid averaged over its three axes, so flat and needle-like
     Gaussians count for what they show, not for their volume (0).
+
+    Args:
+        viewpoints: [P, 3] where the scene is looked at from. The area is then divided by the squared distance to the
+            nearest of them, for what is near looks large. Without, it is in world units squared.
     """
     a, b, c = gaussians.scales.unbind(1)
-    return gaussians.opacities * (a * b + b * c + c * a)
+    area = gaussians.opacities * (a * b + b * c + c * a)
+    if viewpoints is None or not len(viewpoints):
+        return area
+    viewpoints = viewpoints.to(gaussians.means)[:: -(-len(viewpoints) // _MAX_VIEWPOINTS)]
+    squared = torch.full_like(area, math.inf)
+    for point in viewpoints:  # one at a time: N numbers of memory, not N times P
+        squared = torch.minimum(squared, (gaussians.means - point).square().sum(dim=1))
+    # From inside of a Gaussian the formula would give infinity; there it fills the picture.
+    return area / torch.maximum(squared, gaussians.scales.amax(dim=1).square()).clamp_min(1e-30)
 
 
 def extent(gaussians: Gaussians) -> float:
@@ -103,8 +116,11 @@ def extent(gaussians: Gaussians) -> float:
     return float((means - means.nanmedian(dim=0).values).norm(dim=1).nanquantile(0.9))
 
 
-def budget(gaussians: Gaussians, maximum: int) -> Gaussians:
+def budget(gaussians: Gaussians, maximum: int, viewpoints: Tensor | None = None) -> Gaussians:
     """Keep at most ``maximum`` Gaussians, the most important ones (`importance`); order is kept, ties go to the first.
+
+    Args:
+        viewpoints: [P, 3] where the scene is looked at from, if that is known.
 
     Raises:
         FlashWorldError: a negative maximum.
@@ -114,7 +130,7 @@ def budget(gaussians: Gaussians, maximum: int) -> Gaussians:
     if len(gaussians) <= maximum:
         return gaussians
     # Invalid ones (NaN) rank last, so they cannot displace a visible one.
-    rank = importance(gaussians).nan_to_num(nan=-1.0)
+    rank = importance(gaussians, viewpoints).nan_to_num(nan=-1.0)
     kept = rank.argsort(descending=True, stable=True)[:maximum].sort().values
     return gaussians[kept]
 

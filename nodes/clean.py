@@ -12,6 +12,8 @@ from .host.api import io
 from .host.run import NodeRun
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..flashworld_core.gaussians import Gaussians
 
 TITLE = "Clean Scene"
@@ -94,14 +96,14 @@ class CleanScene(api.ComfyNode):
                     default=0,
                     min=0,
                     max=2**31 - 1,
-                    tooltip="At most so many stay: the large and opaque ones, which show most. 500000 suits web "
-                    "viewers. 0 keeps all.",
+                    tooltip="At most so many stay: those that look largest and densest from the trajectory, or from "
+                    "where the scene was made. 500000 suits web viewers. 0 keeps all.",
                 ),
                 api.input(
                     api.Trajectory,
                     "trajectory",
                     optional=True,
-                    tooltip="The camera path of crop path. Nothing else uses it.",
+                    tooltip="The camera path of crop path. max_gaussians keeps what shows most from it.",
                 ),
             ],
             outputs=[api.output(api.Splat, "splat", tooltip="The cleaned scene.")],
@@ -122,9 +124,9 @@ class CleanScene(api.ComfyNode):
                 cropping = None
             else:
                 raise FlashWorldError(f"crop must be one of {', '.join(CROPS)}, got {crop!r}.")
-            return api.NodeOutput(
-                sockets.splat_from_gaussians(cleaned(run, scene, min_opacity, max_size, cropping, max_gaussians))
-            )
+            views = _viewpoints(scene, trajectory)
+            scene = cleaned(run, scene, min_opacity, max_size, cropping, max_gaussians, views)
+            return api.NodeOutput(sockets.splat_from_gaussians(scene))
 
 
 def cleaned(
@@ -134,8 +136,13 @@ def cleaned(
     max_size: float,
     cropping: Callable[[Gaussians], Gaussians] | None,
     max_gaussians: int,
+    viewpoints: Tensor | None,
 ) -> Gaussians:
     """The scene after every step that is asked for, each told of on the node.
+
+    Args:
+        cropping: gives the part to keep, or None.
+        viewpoints: [P, 3] where it is looked at from, for the choice of ``max_gaussians``; None if nobody knows.
 
     Raises:
         FlashWorldError: nothing would be left; names the step and what to change.
@@ -165,7 +172,7 @@ def cleaned(
             )
         )
     if max_gaussians > 0:
-        steps.append(("over the limit", "Raise max_gaussians.", lambda scene: budget(scene, max_gaussians)))
+        steps.append(("over the limit", "Raise max_gaussians.", lambda scene: budget(scene, max_gaussians, viewpoints)))
 
     before, removed = len(scene), []
     for what, remedy, step in steps:
@@ -180,6 +187,19 @@ def cleaned(
     details = f" Removed: {', '.join(removed)}." if removed else ""
     run.say(f"Kept {len(scene):,} of {before:,} Gaussians.{details}")
     return scene
+
+
+def _viewpoints(scene: Gaussians, trajectory) -> Tensor | None:
+    """[P, 3] the cameras of the path, or the view the scene was made from."""
+    from ..flashworld_core.trajectories.load3d import from_load3d
+
+    if trajectory is not None:
+        return sockets.checked_trajectory(trajectory).positions
+    camera = scene.metadata.get(sockets.CAMERA_METADATA)
+    try:
+        return from_load3d(camera, 1, 1).positions if isinstance(camera, dict) else None
+    except FlashWorldError:
+        return None  # metadata comes from files; a broken entry is as good as none
 
 
 def _box_crop(center, size) -> Callable[[Gaussians], Gaussians]:

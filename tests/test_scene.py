@@ -260,6 +260,28 @@ def test_importance_counts_opacity_and_area():
     assert importance(start).tolist() == [3.0, 1.5, 4.0, 0.0]  # a flat disc shows, though it has no volume
 
 
+def test_importance_from_viewpoints_is_what_they_see():
+    start = scene(300)
+    points = torch.tensor([[0.0, 0, -50], [0, 40, 0]])
+    distance = torch.cdist(start.means, points.double()).amin(dim=1)
+    torch.testing.assert_close(importance(start, points), importance(start) / distance**2)
+    # Twice as far and twice as large looks the same.
+    pair = scene(1)[[0, 0]]
+    pair.means[:] = torch.tensor([[0.0, 0, 5], [0, 0, 10]], dtype=torch.float64)
+    pair.scales[:] = 0.1
+    pair.scales[1] = 0.2
+    same = importance(pair, torch.zeros(1, 3))
+    assert float(same[0]) == pytest.approx(float(same[1]))
+    pair.scales[1] = 0.19
+    assert len(budget(pair, 1, torch.zeros(1, 3))) == 1
+    assert float(budget(pair, 1, torch.zeros(1, 3)).means[0, 2]) == 5 and float(budget(pair, 1).means[0, 2]) == 10
+    inside = importance(start, start.means[:1])
+    assert bool(torch.isfinite(inside).all()) and float(inside[0]) > 0
+    many = torch.randn(1000, 3, generator=torch.Generator().manual_seed(1))
+    assert bool((importance(start, many) > 0).all())
+    assert torch.equal(importance(start, many[:0]), importance(start))
+
+
 def test_merge_fills_up_degrees():
     a, b = scene(3, degree=0, seed=1), scene(4, degree=2, seed=2)
     joined = merge([a, b])

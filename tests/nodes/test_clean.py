@@ -8,6 +8,7 @@ import pytest
 import torch
 from flashworld_pack.flashworld_core.errors import FlashWorldError
 from flashworld_pack.flashworld_core.gaussians import Gaussians
+from flashworld_pack.flashworld_core.trajectories.load3d import to_load3d
 from flashworld_pack.flashworld_core.trajectories.presets import make_trajectory
 from flashworld_pack.nodes import sockets
 from flashworld_pack.nodes.clean import CleanScene
@@ -104,6 +105,24 @@ def test_at_most_so_many(host):
     start.scales[:] = 0.01
     kept = clean(start, min_opacity=0.0, max_gaussians=100)
     assert torch.equal(kept.opacities, start.opacities[900:]) and "900 over the limit" in said(host)
+
+
+def test_near_ones_count_for_what_they_cover(host):
+    """Two walls that look alike from the path, the far one of larger Gaussians: half of each stays."""
+    start = scene()
+    start.means[:, 2], start.opacities[:] = 2.0, 0.9
+    start.scales[:] = torch.linspace(0.01, 0.02, 500).repeat(2)[:, None]
+    start.means[500:] *= 10
+    start.scales[500:] *= 10
+    path = make_trajectory("static", views=2, width=64, height=48)
+    start.means[:, :2] = 0
+    kept = clean(start, max_gaussians=500, trajectory=path)
+    assert int((kept.means[:, 2] > 10).sum()) == 250
+    assert int((clean(start, max_gaussians=500).means[:, 2] > 10).sum()) == 500  # nobody says from where
+    known = dataclasses.replace(start, metadata={sockets.CAMERA_METADATA: to_load3d(path)})
+    assert torch.equal(clean(known, max_gaussians=500).means, kept.means)
+    broken = dataclasses.replace(start, metadata={sockets.CAMERA_METADATA: {"position": "here"}})
+    assert len(clean(broken, max_gaussians=500)) == 500
 
 
 def test_steps_add_up(host):
