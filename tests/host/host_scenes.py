@@ -17,6 +17,7 @@ PICTURE, PATH = "demo.png", "demo_path.json"  # the demo's files under these nam
 INDEX = 4  # the view of the path that is the picture
 WIDTH, HEIGHT = 96, 64
 SEED = 109
+FILE_PATH = {"source": "file", "path_file": PATH, "frames": 8, "width": WIDTH, "height": HEIGHT}
 
 
 def upload_demo(client: HostClient) -> None:
@@ -31,7 +32,7 @@ class SceneGraph(Graph):
     def __init__(self, object_info: dict[str, Any], picture: bool = True, path: dict[str, Any] | None = None, **make):
         super().__init__(object_info)
         self.model = self.add("FlashWorld_LoadModel")
-        self.path: Node = self.add("FlashWorld_CameraPath", **(path or {"source": "file", "path_file": PATH}))
+        self.path: Node = self.add("FlashWorld_CameraPath", **{**FILE_PATH, **(path or {})})
         given = {"model": self.model[0], "trajectory": self.path[0], "seed": SEED, **make}
         if picture:
             self.picture = self.add("LoadImage", image=PICTURE)
@@ -59,9 +60,11 @@ def pictures(run: Run, node: str, base: Path) -> np.ndarray:
     return np.stack([as_array(file.read_bytes()) for file in files])
 
 
-def as_array(content: bytes) -> np.ndarray:
-    """A picture file as [H, W, 3] in [0, 1]."""
-    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), np.float64) / 255
+def as_array(content: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A picture file as [H, W, 3] in [0, 1], averaged down to ``size`` (width, height) if given."""
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    picture = picture if size is None else picture.resize(size, Image.Resampling.BOX)
+    return np.asarray(picture, np.float64) / 255
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

@@ -3,7 +3,8 @@
 Where the host is: ``COMFYUI_PATH``, else ``~/comfy/ComfyUI``, else the ComfyUI whose ``custom_nodes`` holds this
 checkout. Its python: ``COMFYUI_PYTHON``, else a virtual environment inside the host's folder or beside it, else the
 python that runs this. The host gets a base directory of its own, so that its models, input, output and user folders
-are never touched.
+are never touched. The pack is linked into one custom_nodes folder per checkout: compiled kernels are kept under the
+name a host knows the pack by, which is that path, and serve the next host too.
 
 Run as a program it serves the pack for a browser until interrupted::
 
@@ -13,6 +14,8 @@ Run as a program it serves the pack for a browser until interrupted::
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import os
 import re
 import socket
@@ -27,6 +30,7 @@ from pathlib import Path
 PACK = Path(__file__).resolve().parents[2]
 PACK_FOLDER = "ComfyUI-FlashWorld"
 PROBE_FOLDER = "flashworld_host_probe"
+LINKS = Path(tempfile.gettempdir()) / f"flashworld-host-{hashlib.sha256(bytes(PACK)).hexdigest()[:8]}"
 SHIMS = Path(__file__).resolve().parent / "shims"
 CHECK = "import torch, aiohttp, yaml, PIL, safetensors, transformers, einops, scipy, psutil, alembic, sqlalchemy, av"
 
@@ -79,7 +83,20 @@ def host_version(host: Path) -> tuple[int, int, int]:
 def host_environment() -> dict[str, str]:
     """This process's environment with the shims for CPU hosts first on the python path."""
     path = [str(SHIMS), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"}
+    own = {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1", "NUMBA_CACHE_DIR": str(LINKS / "kernels")}
+    return {**os.environ, **own}
+
+
+def _linked_packs() -> Path:
+    """The custom_nodes folder with the pack and the tests' probe in it."""
+    folder = LINKS / "custom_nodes"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, target in ((PACK_FOLDER, PACK), (PROBE_FOLDER, Path(__file__).resolve().parent / "probe_pack")):
+        link = folder / name
+        if not link.is_symlink():
+            with contextlib.suppress(FileExistsError):  # another host that starts right now
+                link.symlink_to(target, target_is_directory=True)
+    return folder
 
 
 def free_port() -> int:
@@ -93,7 +110,7 @@ class HostServer:
     """A running ComfyUI; use as a context manager, which always ends the process.
 
     Args:
-        base: folder for the host's custom_nodes, models, input, output, temp and user folders; made if missing.
+        base: folder for the host's models, input, output, temp and user folders; made if missing.
         host: ComfyUI's folder (see ``find_host``).
         port: to listen on; None takes a free one.
         extra: further command line arguments.
@@ -109,12 +126,11 @@ class HostServer:
     def __enter__(self) -> HostServer:
         for name in ("custom_nodes", "models", "input", "output", "user"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
-        for name, target in ((PACK_FOLDER, PACK), (PROBE_FOLDER, Path(__file__).parent / "probe_pack")):
-            link = self.base / "custom_nodes" / name
-            if not link.is_symlink():
-                link.symlink_to(target, target_is_directory=True)
+        paths = self.base / "extra_paths.yaml"
+        paths.write_text(f"tests:\n  custom_nodes: {_linked_packs()}\n", encoding="utf-8")
         command = [self.python, "main.py", "--cpu", "--port", self.port, "--base-directory", self.base]
         command += ["--database-url", "sqlite:///:memory:", "--disable-auto-launch", "--disable-api-nodes"]
+        command += ["--extra-model-paths-config", paths]
         command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK_FOLDER, PROBE_FOLDER, *self._extra]
         with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen(
