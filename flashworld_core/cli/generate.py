@@ -240,6 +240,7 @@ def path_frames(scene, cameras, size: tuple[int, int] | None, near: float):
     """[F, H, W, 3]: the path as a smooth video, there and back, four seconds each way."""
     import torch
 
+    from ..rendering.detail import matching_low_pass
     from ..rendering.render import render
     from ..trajectories.keyframes import resample
 
@@ -248,7 +249,8 @@ def path_frames(scene, cameras, size: tuple[int, int] | None, near: float):
         size = (cameras.width * factor, cameras.height * factor)
     frames = resample(cameras, 96).resized(*size)
     with ProgressBar("video   ") as progress:
-        rgb = render(scene, frames, near=near, progress=progress).rgb
+        low_pass = matching_low_pass(scene.metadata, frames)
+        rgb = render(scene, frames, near=near, low_pass=low_pass, progress=progress).rgb
     return torch.cat([rgb, rgb.flip(0)[1:-1]])
 
 

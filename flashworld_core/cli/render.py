@@ -32,6 +32,11 @@ def add_command(commands) -> None:
     parser.add_argument("--fps", type=float, default=24.0, help="of the videos (%(default)s)")
     parser.add_argument("--background", type=background, default="white", help="white, black or R,G,B in 0..1")
     parser.add_argument("--sh-degree", type=int, choices=range(4), default=None, help="use fewer colour bands")
+    parser.add_argument(
+        "--sharp",
+        action="store_true",
+        help="do not widen Gaussians in pictures larger than the scene was made at; gaps may show",
+    )
     parser.add_argument("--backend", default="auto", choices=("auto", "gsplat", "cpu", "torch"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-video", action="store_true", help="pictures only")
@@ -43,7 +48,8 @@ def run(options) -> None:
     from ..errors import FlashWorldError
     from ..formats import read_scene
     from ..media import colorize_depth, colorize_normals, save_npy, save_png, save_video
-    from ..rendering.render import render
+    from ..rendering.detail import matching_low_pass
+    from ..rendering.render import LOW_PASS, render
     from ..trajectories.keyframes import resample
 
     modes = [mode.strip() for mode in options.modes.split(",") if mode.strip()]
@@ -65,7 +71,8 @@ def run(options) -> None:
     with ProgressBar("render") as progress:
         images = render(
             scene, cameras, modes=wanted, background=options.background, sh_degree=options.sh_degree,
-            near=near, backend=options.backend, progress=progress,
+            near=near, low_pass=LOW_PASS if options.sharp else matching_low_pass(scene.metadata, cameras),
+            backend=options.backend, progress=progress,
         )  # fmt: skip
     for mode in modes:
         folder = options.out / mode

@@ -25,6 +25,7 @@ Backend = Literal["auto", "gsplat", "cpu", "torch"]
 
 _MODULES = {"gsplat": ".gsplat_cuda", "cpu": ".cpu", "torch": ".torch_reference"}
 _FIELDS = ("means", "quats", "scales", "opacities", "sh")
+LOW_PASS = 0.3  # pixels squared, as in 3D Gaussian splatting and in training
 _CHUNK_BYTES = 1 << 30  # working memory a chunk of views may take on the CPU
 _missing: dict[str, str] = {}  # backends that did not load, and why: looked up once, said once
 
@@ -58,6 +59,7 @@ def render(
     sh_degree: int | None = None,
     near: float = 0.01,
     far: float = 1000.0,
+    low_pass: float = LOW_PASS,
     backend: Backend = "auto",
     views_per_chunk: int | None = None,
     progress: Callable[..., None] | None = None,
@@ -74,6 +76,8 @@ def render(
         background: "white", "black", one colour (r, g, b) or [3], or one colour per view [V, 3].
         sh_degree: spherical-harmonic bands to use, 0 to what the Gaussians carry; None for all.
         near, far: Gaussians whose camera z is outside are dropped; world units, 0 < near < far.
+        low_pass: added to every footprint's covariance, in pixels squared; what keeps it at least a pixel wide. A
+            picture larger than those a scene was made at wants more (`detail.matching_low_pass`).
         backend: "auto" takes gsplat for Gaussians on a CUDA device and the compiled CPU renderer otherwise; "gsplat",
             "cpu" and "torch" ask for one. A backend that is not installed is replaced by the next one, with one
             warning.
@@ -91,6 +95,8 @@ def render(
     modes = _checked_modes(modes)
     if not (0 < near < far and math.isfinite(near)):
         raise FlashWorldError(f"render: near and far must satisfy 0 < near < far, got {near} and {far}.")
+    if not (math.isfinite(low_pass) and low_pass > 0):
+        raise FlashWorldError(f"render: low_pass must be above 0 (pixels squared), got {low_pass}.")
     if views_per_chunk is not None and views_per_chunk < 1:
         raise FlashWorldError(f"render: views_per_chunk must be at least 1, got {views_per_chunk}.")
     _check_values(gaussians)
@@ -118,6 +124,7 @@ def render(
             near=near,
             far=far,
             sh_degree=degree,
+            eps2d=low_pass,
         )
         outputs.append(_select(modes, *(image.to(device) for image in images), some.intrinsics))
         if progress is not None:

@@ -101,6 +101,7 @@ def test_metadata_tells_where_a_scene_comes_from(model, image):
         "prompt_sha256": "d10516c7627081ef",
         "trajectory_sha256": path_hash(small_path()),
         "scene_scale": pytest.approx(normalize_path(small_path())[2].scale),
+        "focal_px": pytest.approx(float(small_path().intrinsics[:, [0, 1], [0, 1]].mean())),
         "timestep_indices": [0, 400],
         "version": __version__,
     }

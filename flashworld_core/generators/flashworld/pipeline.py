@@ -177,7 +177,7 @@ class FlashWorldModel:
         Returns:
             The scene in the user's world: the cameras given see what the model rendered. ``metadata`` tells
             generator, model_id, seed, prompt_sha256, trajectory_sha256 (first 16 digits of each), scene_scale (world
-            units per normalised unit), timestep_indices, version.
+            units per normalised unit), focal_px (of the generated views, mean), timestep_indices, version.
 
         Raises:
             FlashWorldError: neither image nor prompt, a view or size that does not exist, and the like.

@@ -14,6 +14,7 @@ from ...cameras import Cameras
 from ...errors import FlashWorldError, check_stop
 from ...flow.schedule import Schedule, shifted_schedule
 from ...gaussians import Gaussians
+from ...rendering.detail import FOCAL, mean_focal
 from .condition import Crop, prepare_image
 from .config import FlashWorldConfig
 from .views import Conditions
@@ -98,6 +99,7 @@ def prepare_request(
         "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest()[:16],
         "trajectory_sha256": path_hash(cameras),
         "scene_scale": frame.scale,
+        FOCAL: mean_focal(cameras),
         "timestep_indices": indices,
     }
     return Request(conditions, cameras, frame, schedule, metadata)
