@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from ..flashworld_core.gaussians import Gaussians
 
+    Crop = Callable[[Gaussians, Callable[[int, int], None]], Gaussians]  # (scene, progress) -> the part to keep
+
 TITLE = "Clean Scene"
 CROPS = ("none", "box", "path")
 _FAR = 1_000_000.0  # world units, of the box's numbers
@@ -134,14 +136,14 @@ def cleaned(
     scene: Gaussians,
     min_opacity: float,
     max_size: float,
-    cropping: Callable[[Gaussians], Gaussians] | None,
+    cropping: Crop | None,
     max_gaussians: int,
     viewpoints: Tensor | None,
 ) -> Gaussians:
     """The scene after every step that is asked for, each told of on the node.
 
     Args:
-        cropping: gives the part to keep, or None.
+        cropping: the crop, or None.
         viewpoints: [P, 3] where it is looked at from, for the choice of ``max_gaussians``; None if nobody knows.
 
     Raises:
@@ -150,17 +152,17 @@ def cleaned(
     """
     from ..flashworld_core.scene import budget, extent, prune
 
-    steps = [("broken (NaN)", "The scene is broken: look at the node that made it.", prune)]
+    steps = [("broken (NaN)", "The scene is broken: look at the node that made it.", lambda scene, _: prune(scene))]
     if min_opacity > 0:
         steps.append(
-            ("too faint", "Lower min_opacity.", lambda scene: prune(scene, min_opacity=min_opacity)),
+            ("too faint", "Lower min_opacity.", lambda scene, _: prune(scene, min_opacity=min_opacity)),
         )
     if max_size > 0:
         steps.append(
             (
                 "too large",
                 "Raise max_size, or set it to 0.",
-                lambda scene: prune(scene, max_size=max_size * extent(scene)),
+                lambda scene, _: prune(scene, max_size=max_size * extent(scene)),
             )
         )
     if cropping is not None:
@@ -172,12 +174,16 @@ def cleaned(
             )
         )
     if max_gaussians > 0:
-        steps.append(("over the limit", "Raise max_gaussians.", lambda scene: budget(scene, max_gaussians, viewpoints)))
+        steps.append(
+            ("over the limit", "Raise max_gaussians.", lambda scene, _: budget(scene, max_gaussians, viewpoints))
+        )
 
     before, removed = len(scene), []
-    for what, remedy, step in steps:
+    for i, (what, remedy, step) in enumerate(steps):
         check_stop(run.should_stop)
-        kept = step(scene)
+        progress = run.part(i / len(steps), (i + 1) / len(steps))
+        kept = step(scene, progress)
+        progress(1, 1)
         gone = len(scene) - len(kept)
         if not len(kept):
             raise FlashWorldError(f"nothing would be left: the last {gone:,} Gaussians are {what}. {remedy}")
@@ -202,17 +208,17 @@ def _viewpoints(scene: Gaussians, trajectory) -> Tensor | None:
         return None  # metadata comes from files; a broken entry is as good as none
 
 
-def _box_crop(center, size) -> Callable[[Gaussians], Gaussians]:
+def _box_crop(center, size) -> Crop:
     from ..flashworld_core.scene import crop
 
     if not all(side > 0 for side in size):
         raise FlashWorldError(f"the box needs a size above 0 in every direction, got {' x '.join(map(str, size))}.")
     low = [c - s / 2 for c, s in zip(center, size, strict=True)]
     high = [c + s / 2 for c, s in zip(center, size, strict=True)]
-    return lambda scene: crop(scene, low, high)
+    return lambda scene, _: crop(scene, low, high)
 
 
-def _path_crop(run: NodeRun, trajectory, surroundings: float) -> Callable[[Gaussians], Gaussians]:
+def _path_crop(run: NodeRun, trajectory, surroundings: float) -> Crop:
     from ..flashworld_core.visibility import near_path_mask
 
     if trajectory is None:
@@ -221,8 +227,8 @@ def _path_crop(run: NodeRun, trajectory, surroundings: float) -> Callable[[Gauss
         )
     cameras = sockets.checked_trajectory(trajectory)
 
-    def crop(scene: Gaussians) -> Gaussians:
-        mask = near_path_mask(scene, cameras, surroundings, progress=run.progress, should_stop=run.should_stop)
+    def crop(scene: Gaussians, progress) -> Gaussians:
+        mask = near_path_mask(scene, cameras, surroundings, progress=progress, should_stop=run.should_stop)
         return scene[mask]
 
     return crop
