@@ -9,7 +9,7 @@ import os
 import pytest
 import torch
 from flashworld_pack.flashworld_core.errors import FlashWorldError
-from flashworld_pack.flashworld_core.trajectories.files import FORMATS, write_cameras
+from flashworld_pack.flashworld_core.trajectories.files import FORMATS, colmap, write_cameras
 from flashworld_pack.flashworld_core.trajectories.load3d import from_load3d, to_load3d
 from flashworld_pack.flashworld_core.trajectories.poses import vertical_fov_degrees
 from flashworld_pack.flashworld_core.trajectories.presets import PRESETS, make_trajectory
@@ -307,6 +307,19 @@ def test_a_failed_save_leaves_nothing(host, kind):
             SaveCameraPath.execute(cameras[:1], prefix, kind)
     with pytest.raises(FlashWorldError, match="^Save Camera Path: the trajectory input"):
         SaveCameraPath.execute("no path", "move", kind)
+    assert list(host.output.iterdir()) == []
+
+
+def test_a_full_disk_leaves_no_folder(host, monkeypatch):
+    def full(texts):
+        folder = next(iter(texts)).parent
+        folder.mkdir(parents=True)
+        (folder / "cameras.txt").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(colmap, "write_texts", full)
+    with pytest.raises(OSError, match="No space"):
+        SaveCameraPath.execute(make_trajectory("pan", views=2, **SIZE), "move", "colmap")
     assert list(host.output.iterdir()) == []
 
 
