@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..flashworld_core.rendering.pictures import Pictures
 
 TITLE = "Render Scene Views"
+AS_GENERATED = "as generated"
 DEFAULT_SIZE = (704, 480)  # of a lone camera
 _MEMORY_SHARE = 0.9  # of what is free, that the pictures may take
 
@@ -89,6 +90,15 @@ class RenderViews(api.ComfyNode):
                     "gloss and reflection the scene has.",
                 ),
                 api.input(
+                    io.Combo,
+                    "softness",
+                    options=[AS_GENERATED, "sharp"],
+                    default=AS_GENERATED,
+                    advanced=True,
+                    tooltip="For pictures larger than the views the scene was made from: as generated keeps them as "
+                    "soft as those, which closes the gaps between Gaussians; sharp draws every Gaussian at its size.",
+                ),
+                api.input(
                     api.Trajectory,
                     "trajectory",
                     optional=True,
@@ -123,15 +133,18 @@ class RenderViews(api.ComfyNode):
     @classmethod
     def execute(
         cls, splat, width=0, height=0, frames=0, background="#000000", hole_threshold=0.5, sh_degree=3,
-        trajectory=None, camera=None,
+        softness=AS_GENERATED, trajectory=None, camera=None,
     ):  # fmt: skip
+        from ..flashworld_core.rendering.detail import matching_low_pass
         from ..flashworld_core.rendering.pictures import color_from_text
+        from ..flashworld_core.rendering.render import LOW_PASS
 
         with NodeRun(TITLE) as run:
             color = color_from_text(background)
             scene = renderable_scene(splat)
             cameras = cameras_to_render(run, trajectory, camera, width, height, frames)
-            made = render_views(run, scene, cameras, color, hole_threshold, sh_degree)
+            low_pass = matching_low_pass(scene.metadata, cameras) if softness == AS_GENERATED else LOW_PASS
+            made = render_views(run, scene, cameras, color, hole_threshold, sh_degree, low_pass)
             if made.nearest:
                 run.say(f"Depth: white is {made.nearest:.4g}, black {made.farthest:.4g} scene units away.")
             else:
@@ -183,9 +196,15 @@ def cameras_to_render(run: NodeRun, trajectory, camera, width: int, height: int,
 
 
 def render_views(
-    run: NodeRun, scene: Gaussians, cameras: Cameras, background, hole_threshold: float, sh_degree: int
+    run: NodeRun,
+    scene: Gaussians,
+    cameras: Cameras,
+    background: tuple[float, float, float],
+    hole_threshold: float,
+    sh_degree: int,
+    low_pass: float,
 ) -> Pictures:
-    """Every picture of every view.
+    """Every picture of every view; arguments as in `pictures.film`.
 
     Raises:
         FlashWorldError: more pictures than memory holds.
@@ -210,6 +229,7 @@ def render_views(
             background=background,
             sh_degree=sh_degree,
             hole_threshold=hole_threshold,
+            low_pass=low_pass,
             device=device,
             dtype=dtype,
             progress=run.progress,

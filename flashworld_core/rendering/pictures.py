@@ -15,7 +15,7 @@ from ..errors import FlashWorldError, check_stop
 from ..gaussians import Gaussians
 from ..scene import SCENE_SCALE, extent
 from ..trajectories.poses import intrinsics_from_vertical_fov, look_at
-from .render import Backend, render
+from .render import LOW_PASS, Backend, render
 
 COLORS = {
     "black": (0.0, 0.0, 0.0),
@@ -64,6 +64,7 @@ def film(
     background: tuple[float, float, float] = (0.0, 0.0, 0.0),
     sh_degree: int | None = None,
     hole_threshold: float = 0.5,
+    low_pass: float = LOW_PASS,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     backend: Backend = "auto",
@@ -77,6 +78,7 @@ def film(
     Args:
         sh_degree: spherical-harmonic bands to use; more than the scene has means all.
         hole_threshold: alpha below which a pixel is a hole.
+        low_pass: as in `render.render`.
         device: where to render; the scene is brought there.
         dtype: of the result.
         progress: called as progress(views done, views, preview) once per view, preview [H, W, 3].
@@ -108,6 +110,7 @@ def film(
             sh_degree=degree,
             near=near,
             far=far,
+            low_pass=low_pass,
             backend=backend,
             should_stop=should_stop,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -54,10 +55,21 @@ def path():
 def test_every_input_says_what_it_does(host):
     schema = RenderViews.GET_SCHEMA()
     assert [i.id for i in schema.inputs] == [
-        "splat", "width", "height", "frames", "background", "hole_threshold", "sh_degree", "trajectory", "camera",
+        "splat", "width", "height", "frames", "background", "hole_threshold", "sh_degree", "softness",
+        "trajectory", "camera",
     ]  # fmt: skip
     assert [o.display_name for o in schema.outputs] == ["images", "mask", "depth", "normal", "holes"]
     assert all(len(thing.tooltip) > 15 for thing in (*schema.inputs, *schema.outputs))
+
+
+def test_large_pictures_are_as_soft_as_the_generation_views(host, path):
+    scene = room(metadata={"focal_px": float(path.intrinsics[:, 0, 0].mean())})
+    thin = sockets.splat_from_gaussians(dataclasses.replace(scene, scales=scene.scales * 0.3))
+    covered = {
+        softness: RenderViews.execute(thin, width=192, height=128, softness=softness, trajectory=path)[1][:, 40:90, :60]
+        for softness in ("as generated", "sharp")
+    }
+    assert float(covered["sharp"].min()) < 0.5 < 0.6 < float(covered["as generated"].min())
 
 
 def test_a_path_becomes_pictures(host, splat, path):
