@@ -76,6 +76,15 @@ def test_a_preset_is_drawn_and_follows_the_nodes_settings(editor, shots):
     editor.evaluate("set('preset', 'dolly_in')")
     assert get(editor, "amount") == 0.5  # the preset's usual amount, not 80 world units
     assert get(editor, "keyframes") == ""  # looking changes nothing
+    # A loaded workflow's amount stays, also when its preset is chosen again.
+    editor.evaluate(
+        """() => {
+            for (const item of node.widgets) item.value = { preset: 'pan', amount: 77 }[item.name] ?? item.value;
+            node.onConfigure({});
+            set('preset', 'pan');
+        }"""
+    )
+    assert get(editor, "amount") == 77
 
 
 def test_a_preset_becomes_keyframes_and_undo_takes_it_back(editor, shots):
@@ -220,3 +229,19 @@ def test_selecting_moves_nothing_under_the_pointer(editor):
     editor.mouse.click(*place(editor, 2))
     assert editor.evaluate("editorOf(node).state.selected") == 2
     assert [plan(editor).bounding_box(), place(editor, 2)] == before
+
+
+def test_anything_may_be_kept_in_the_properties(editor):
+    for kept in (
+        '"text"',
+        "7",
+        "[1]",
+        '{"plan": 3, "shown": {}}',
+        '{"plan": {"center": ["a", {}], "scale": "x"}}',
+        "null",
+    ):
+        editor.evaluate("kept => { node.properties.flashworld_path = JSON.parse(kept); node.onConfigure({}); }", kept)
+        editor.evaluate("editorOf(node).redraw()")
+        editor.wait_for_timeout(60)  # the page fixture fails on errors
+    press(editor, "Show Plan")
+    assert editor.evaluate("node.properties.flashworld_path.shown") == "plan"

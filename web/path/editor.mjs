@@ -14,6 +14,7 @@ import { STYLE } from "./style.mjs";
 import { View3D } from "./view3d.mjs";
 
 const FINE = 241; // samples that are drawn as a line
+const MOST = 1000; // cameras that are drawn
 const VIEWS = [["3d", "3D"], ["both", "Both"], ["plan", "Plan"]];
 
 export class Editor {
@@ -34,7 +35,7 @@ export class Editor {
     this.headOnKey = false; // the playhead is the selected keyframe
     this.through = false;
     this.view3d = new View3D(this);
-    this.plan = new Plan(this, (host.view.plan ??= {}));
+    this.plan = new Plan(this);
     this.bar = new Bar(this);
     this.strip = new Strip(this);
     this.fields = new KeyFields(this);
@@ -66,7 +67,7 @@ export class Editor {
       element("style", { textContent: STYLE }), over, views, this.bar.element, this.presetRow, this.keyRows,
     );
     // Keys that mean something here are not the graph's shortcuts; text fields keep theirs.
-    for (const name of ["keyup", "keypress", "copy", "paste", "dblclick"]) {
+    for (const name of ["keyup", "keypress", "dblclick"]) {
       root.addEventListener(name, (event) => event.stopPropagation());
     }
     root.addEventListener("dblclick", (event) => event.target.closest(".fwp-card") && this.lookThrough(true));
@@ -242,7 +243,7 @@ export class Editor {
     if (outside) return { path: [], fine: [], problem: outside };
     if (this.state.error && this.state.editing) return { path: [], fine: [], problem: this.state.error };
     try {
-      return { path: samplePath(values), fine: samplePath({ ...values, frames: FINE }), problem: "" };
+      return { path: samplePath({ ...values, frames: Math.min(values.frames, MOST) }), fine: samplePath({ ...values, frames: FINE }), problem: "" };
     } catch (error) {
       return { path: [], fine: [], problem: error.message };
     }

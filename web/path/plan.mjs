@@ -12,11 +12,9 @@ const HANDLE = 34; // pixels from a keyframe to the end of its view direction
 export class Plan {
   /**
    * @param {object} editor as for View3D, and `edit(change, options)`, `endEdit()`
-   * @param {{center?: number[], scale?: number}} view kept in the node: what is in the middle, pixels per world unit
    */
-  constructor(editor, view) {
+  constructor(editor) {
     this.editor = editor;
-    this.view = view;
     this.surface = new Surface(
       "Plan of the camera path from above. Drag keyframes to move them, their handles to turn them; hold Shift to change " +
         "the height. Arrow keys move the selected keyframe, Page Up and Down its height, comma and period turn it, " +
@@ -31,6 +29,11 @@ export class Plan {
     return this.surface.canvas;
   }
 
+  /** Kept in the node: what is in the middle (x, z) and pixels per world unit, if the plan was moved by hand. */
+  get view() {
+    return this.editor.host.view.plan;
+  }
+
   /** Shows the whole path again, and after every change of it, until the plan is moved by hand. */
   frame() {
     delete this.view.center;
@@ -39,7 +42,10 @@ export class Plan {
 
   #frame(model) {
     const [width, height] = this.surface.size;
-    if (this.view.center && this.view.scale > 0) return { center: this.view.center, scale: this.view.scale };
+    const { center: middle, scale } = this.view;
+    if (Array.isArray(middle) && middle.length === 2 && middle.every(Number.isFinite) && scale > 1e-9 && scale < 1e9) {
+      return { center: middle, scale };
+    }
     if (this.held) return this.held; // nothing jumps under a drag
     const { center, radius } = extentOf(model);
     return { center: [center[0], center[2]], scale: Math.min(width, height) / (2.7 * radius) };

@@ -25,7 +25,9 @@ export function attachCameraPath(node, app, api) {
   const host = {
     values: () => Object.fromEntries(READ.map((name) => [name, widget(name)?.value])),
     write: (values) => write(node, app, values, widget),
-    view: ((node.properties ??= {}).flashworld_path ??= {}),
+    get view() {
+      return viewState(node);
+    },
     picture: () => around.picture,
     scene: () => around.scene,
     outside: () => outside(node, widget("source")?.value),
@@ -44,10 +46,11 @@ export function attachCameraPath(node, app, api) {
     setValue: () => {},
   });
   shown.serialize = false;
-  followWidgets(node, widget, editor);
+  const follower = followWidgets(widget, editor);
   const look = () => {
     if (!root.isConnected || document.hidden || !node.graph) return;
     around.look();
+    follower.look();
     editor.refresh();
   };
   const timer = setInterval(look, POLL);
@@ -55,8 +58,7 @@ export function attachCameraPath(node, app, api) {
   const { onConfigure, onRemoved } = node;
   node.onConfigure = function (...data) {
     onConfigure?.apply(this, data);
-    host.view = (node.properties ??= {}).flashworld_path ??= {};
-    editor.plan.view = host.view.plan ??= {};
+    follower.look();
     editor.refresh();
   };
   node.onRemoved = function (...data) {
@@ -107,24 +109,39 @@ function write(node, app, values, widget) {
   app.canvas?.emitAfterChange?.();
 }
 
-/** Redraws while the node's own settings move; another preset begins with its usual amount. */
-function followWidgets(node, widget, editor) {
+/**
+ * Redraws while the node's own settings move; another preset, chosen by hand, begins with its usual amount.
+ *
+ * @returns {{look: () => void}} to be called when values may have changed in another way: those are left as they are
+ */
+function followWidgets(widget, editor) {
+  let preset = widget("preset")?.value;
   for (const name of READ) {
     const item = widget(name);
     if (!item) continue;
     const { callback } = item;
-    let before = item.value;
-    item.callback = function (value, ...rest) {
-      const result = callback?.call(this, value, ...rest);
+    item.callback = function (...data) {
+      const result = callback?.apply(this, data);
+      const chosen = widget("preset")?.value;
       const amount = widget("amount");
-      if (name === "preset" && item.value !== before && Object.hasOwn(PRESETS, item.value) && amount) {
-        amount.value = PRESETS[item.value].defaultAmount;
+      if (name === "preset" && chosen !== preset && Object.hasOwn(PRESETS, chosen) && amount) {
+        amount.value = PRESETS[chosen].defaultAmount;
       }
-      before = item.value;
+      preset = chosen;
       editor.refresh();
       return result;
     };
   }
+  return { look: () => (preset = widget("preset")?.value) };
+}
+
+/** What the user has chosen to see, kept with the node; a workflow file may hold anything there. */
+function viewState(node) {
+  const record = (value) => (typeof value === "object" && value !== null && !Array.isArray(value) ? value : {});
+  const properties = (node.properties ??= {});
+  const view = (properties.flashworld_path = record(properties.flashworld_path));
+  view.plan = record(view.plan);
+  return view;
 }
 
 /** Takes a widget out of sight; its value is saved and sent as before. */
