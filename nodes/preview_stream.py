@@ -50,7 +50,7 @@ def send_scene(
     if node_id is None:
         return
     path, file = folders.temp_file(EXTENSION)
-    info = write_stream(path, gaussians, budget=budget, metadata={})
+    info = write_stream(path, gaussians, budget=budget, metadata=_metadata(gaussians))
     recent = _steps.setdefault(node_id, deque())
     recent.append(path)
     while len(recent) > KEPT_STEPS:
@@ -76,9 +76,16 @@ def scene_file(splat: Any, gaussians: Gaussians, budget: int, should_stop=None) 
     info, file, path = known.get(budget, (None, None, None))
     if path is None or not path.is_file():
         path, file = folders.temp_file(EXTENSION)
-        info = write_stream(path, gaussians, budget=budget, metadata={}, should_stop=should_stop)
+        info = write_stream(path, gaussians, budget=budget, metadata=_metadata(gaussians), should_stop=should_stop)
         known[budget] = info, file, path
     return info, file
+
+
+def _metadata(gaussians: Gaussians) -> dict:
+    """What the viewer uses; the rest (hashes, seeds) stays here."""
+    from ..flashworld_core.rendering.detail import FOCAL
+
+    return {name: gaussians.metadata[name] for name in (FOCAL,) if name in gaussians.metadata}
 
 
 def poses_of(cameras: Cameras) -> list[dict]:

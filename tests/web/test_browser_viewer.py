@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import math
 
@@ -14,6 +15,7 @@ from flashworld_core.cameras import Cameras
 from flashworld_core.formats.stream import write_stream
 from flashworld_core.gaussians import Gaussians
 from flashworld_core.media import colorize_depth
+from flashworld_core.rendering.detail import matching_low_pass, mean_focal
 from flashworld_core.rendering.render import render
 from flashworld_core.rotations import quats_to_matrices
 from flashworld_core.trajectories.poses import intrinsics_from_vertical_fov, pose
@@ -134,6 +136,18 @@ def test_each_degree_of_the_harmonics_is_seen(viewer):
     for degree, seen in enumerate(pictures):
         assert psnr(seen, reference(gaussians, POSES[2], sh_degree=degree)) > 42, degree
         assert degree == 0 or psnr(seen, pictures[degree - 1]) < 40, degree
+
+
+def test_generated_scenes_are_as_soft_as_their_own_views(viewer, shots):
+    made_at = 0.25 * mean_focal(cameras(POSES[1]))
+    gaussians = dataclasses.replace(scene(), metadata={"focal_px": made_at})
+    low_pass = matching_low_pass(gaussians.metadata, cameras(POSES[1]))
+    viewer.open("one", gaussians)
+    soft = viewer.see("one", POSES[1])
+    keep(shots, "soft", soft, reference(gaussians, POSES[1], low_pass=low_pass))
+    assert psnr(soft, reference(gaussians, POSES[1], low_pass=low_pass)) > 42
+    sharp = picture(viewer.call("set", "one", {"soft": False}))
+    assert psnr(sharp, reference(gaussians, POSES[1])) > 42 and psnr(sharp, soft) < 40
 
 
 def test_large_faint_thin_and_far_gaussians(viewer, shots):

@@ -1,4 +1,5 @@
 /** Draws one view of a scene with the shared context. */
+import { lowPass } from "./low_pass.mjs";
 import { MODES, TILE, WIDTH } from "./shaders.mjs";
 
 // Shares of the visible Gaussians, nearest first, after each of which finished pixels are marked.
@@ -41,6 +42,7 @@ export class SplatRenderer {
    * @param {number} view.far
    * @param {string} view.mode one of MODES
    * @param {number} view.degree bands to use
+   * @param {boolean} view.soft as soft as the views the scene was made from
    * @param {number[]} view.background [3] in 0..1
    */
   draw(scene, view) {
@@ -83,6 +85,7 @@ export class SplatRenderer {
     gl.uniform3fv(at.uPosition, view.position);
     gl.uniform2f(at.uSize, view.width, view.height);
     gl.uniform1f(at.uFocal, view.focal);
+    gl.uniform1f(at.uLowPass, lowPass(view.soft ? scene.header.metadata : {}, view.focal));
     gl.uniform1f(at.uNear, view.near);
     gl.uniform1f(at.uFar, view.far);
     gl.bindFramebuffer(gl.FRAMEBUFFER, gpu.records.target);

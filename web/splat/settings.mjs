@@ -3,7 +3,7 @@ import { MODES } from "./shaders.mjs";
 
 export const NAVIGATIONS = Object.freeze(["orbit", "fly"]);
 export const DEFAULTS = Object.freeze({
-  navigation: "orbit", mode: "color", degree: 3, background: "#16181d", path: true, speed: 1,
+  navigation: "orbit", mode: "color", degree: 3, background: "#16181d", path: true, soft: true, speed: 1,
 });
 
 /** @returns settings with every field, the default where one is missing or makes no sense */
@@ -16,6 +16,7 @@ export function completeSettings(settings) {
     degree: [0, 1, 2, 3].includes(given.degree) ? given.degree : DEFAULTS.degree,
     background: /^#[0-9a-f]{6}$/i.test(given.background) ? given.background : DEFAULTS.background,
     path: typeof given.path === "boolean" ? given.path : DEFAULTS.path,
+    soft: typeof given.soft === "boolean" ? given.soft : DEFAULTS.soft,
     speed: speed > 0 ? Math.min(Math.max(speed, 0.01), 100) : DEFAULTS.speed,
   };
 }

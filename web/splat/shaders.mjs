@@ -1,6 +1,6 @@
 /**
  * GLSL of the splat renderer. The maths is that of the core's rendering/torch_reference.py:
- * Sigma2D = J R S S^T R^T J^T + 0.3 I, x/z and y/z clamped inside J, colour = max(0, 0.5 + SH), nearest first,
+ * Sigma2D = J R S S^T R^T J^T + L I (lowPass), x/z and y/z clamped inside J, colour = max(0, 0.5 + SH), nearest first,
  * alpha = min(0.999, opacity exp(-q)), nothing below 1/255.
  *
  * Pass 1 (PROJECT) turns every visible Gaussian, in depth order, into a record of eight words in two integer
@@ -66,6 +66,7 @@ uniform mat3 uRotation; // world to camera
 uniform vec3 uPosition;
 uniform vec2 uSize;
 uniform float uFocal, uNear, uFar;
+uniform float uLowPass; // pixels squared
 layout(location = 0) out uvec4 oShape;
 layout(location = 1) out uvec4 oLook;
 
@@ -122,8 +123,8 @@ void main() {
     vec3 ry = f * vec3(m[0].y - u.y * m[0].z, m[1].y - u.y * m[1].z, m[2].y - u.y * m[2].z);
     vec3 normal = cross(rx, ry);
     float xx = dot(rx, rx), yy = dot(ry, ry), xy = dot(rx, ry);
-    float det = dot(normal, normal) + 0.3 * (xx + yy) + 0.09;
-    xx += 0.3;
+    float det = dot(normal, normal) + uLowPass * (xx + yy) + uLowPass * uLowPass;
+    xx += uLowPass;
     float a = sqrt(xx);
     factor = vec3(a, xy / a, sqrt(det) / a) * sqrt(2.0 * log(255.0 * opacity));
     // Off the picture: the ellipse's half extents are the lengths of the factor's rows.

@@ -111,8 +111,8 @@ export class Stage {
     this.onView(pose);
   }
 
-  setStyle({ mode, degree, background }) {
-    this.style = { mode, degree, background: colorOf(background) };
+  setStyle({ mode, degree, background, soft }) {
+    this.style = { mode, degree, soft, background: colorOf(background) };
     this.redraw();
   }
 

@@ -21,6 +21,8 @@ export class Toolbar {
     this.background = make("input", { type: "color", title: "Background colour", ariaLabel: "Background colour" });
     this.background.addEventListener("input", () => viewer.change({ background: this.background.value }));
     this.path = button("path", "", "Show the camera path", () => viewer.change({ path: !viewer.settings.path }));
+    this.soft = button("soft", "", "As soft as the views the scene was made from; off: every splat at its own size, gaps may show", () =>
+      viewer.change({ soft: !viewer.settings.soft }));
     this.full = button("full", "", "Full window (Escape leaves)", () => viewer.setFullWindow(!viewer.fullWindow));
 
     const top = make("div", { className: "bar top", role: "toolbar", ariaLabel: "View" });
@@ -30,7 +32,7 @@ export class Toolbar {
         button("reset", "", "Back to the first camera (R)", () => viewer.reset()),
         button("all", "", "Frame the whole scene (F)", () => viewer.frameAll()),
       ),
-      group(this.mode, this.degree, this.background, this.path),
+      group(this.mode, this.degree, this.background, this.soft, this.path),
       make("span", { className: "space" }),
       group(
         options.onUseView && button("use", "Use this view", "Give this view to the graph as a camera, and to a connected path as a keyframe", () =>
@@ -58,10 +60,11 @@ export class Toolbar {
     this.showPlayer({ index: 0, playing: false }, 0);
   }
 
-  showSettings({ navigation, mode, degree, background, path, speed }) {
+  showSettings({ navigation, mode, degree, background, path, soft, speed }) {
     press(this.orbit, navigation === "orbit");
     press(this.fly, navigation === "fly");
     press(this.path, path);
+    press(this.soft, soft);
     this.fly.querySelector(".text").textContent = navigation === "fly" && speed !== 1 ? `Fly \u00d7${speed.toPrecision(2)}` : "Fly";
     this.mode.value = mode;
     this.degree.value = String(degree);
@@ -72,6 +75,7 @@ export class Toolbar {
 
   showScene(header) {
     const degree = header?.degree ?? 3;
+    this.soft.hidden = !header?.metadata?.focal_px; // scenes by others do not say
     for (const option of this.degree.options) option.hidden = Number(option.value) > degree && option.value !== "3";
   }
 

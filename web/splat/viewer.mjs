@@ -41,7 +41,7 @@
  *   frameAll()      the whole scene in sight
  *   play(), pause(), playing, seek(index)   along the path; index may be fractional
  *   getSettings(), setSettings({...})  navigation "orbit" | "fly", mode "color" | "depth" | "points" | "opacity", degree 0..3,
- *                   background "#rrggbb", path true | false, speed (factor)
+ *                   background "#rrggbb", path true | false, soft true | false, speed (factor)
  *   setFrame({width, height} | null)
  *   setStatus(text)  a line over the picture ("Step 2 of 4"), "" for none
  *   redraw()        when something `overlay` draws has changed
