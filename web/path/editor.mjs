@@ -26,7 +26,7 @@ export class Editor {
   /**
    * @param {object} host the node, as far as the editor needs it:
    *   values(): its widget values by name; write(values): sets some of them; view: an object kept with the node;
-   *   picture(): the input image or null; scene(): null, or {element, show(camera)}, the scene behind the 3D view;
+   *   picture(): the input image or null; pictureIndex(): which camera of the path it is; scene(): null, or {element, show(camera)}, the scene behind the 3D view;
    *   outside(): why the path cannot be drawn here, or ""
    */
   constructor(host) {
@@ -136,6 +136,7 @@ export class Editor {
     const head = this.#head(keys, fine);
     return {
       path, keys, aspect, curve: fine.map((camera) => camera.position), focus: values.focus_distance || 1,
+      home: path[this.host.pictureIndex()] ?? path[0] ?? null,
       selected: this.state.selected, playhead: this.headOnKey && this.state.key ? null : head,
       through: this.through ? head : null,
       picture: this.host.picture(), scene: this.host.scene(),

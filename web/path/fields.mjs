@@ -85,9 +85,9 @@ export class KeyFields {
 /** Curve, timing and loop. */
 export class PathOptions {
   constructor(editor) {
-    this.spline = choice("curve", "Smooth: a rounded curve through the keyframes. Straight: lines between them", [
+    this.spline = choice("curve", "Smooth: a rounded curve through the keyframes. Linear: straight lines between them", [
       ["catmull_rom", "smooth"],
-      ["linear", "straight"],
+      ["linear", "linear"],
     ], (spline) => editor.edit((document) => ({ ...document, spline })));
     this.timing = choice("timing", "How time is shared: the same speed all along, the same time between all keyframes, " +
       "or every keyframe at a time of its own", [

@@ -82,7 +82,7 @@ export class Plan {
     if (!this.surface.begin(COLORS.back)) return;
     const frame = this.#frame(model);
     this.#drawGrid(frame);
-    if (model.path.length) this.#drawView(frame, model.path[0], model.aspect, model.focus * frame.scale, COLORS.faint);
+    if (model.home) this.#drawView(frame, model.home, model.aspect, model.focus * frame.scale, COLORS.faint);
     const { context } = this.surface;
     context.lineWidth = 2.5;
     context.lineCap = "round";

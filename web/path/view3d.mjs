@@ -60,7 +60,7 @@ export class View3D {
     const projection = new Projection(camera, width, height, Math.max(radius * 1e-3, 1e-6));
     model.scene?.show(camera);
     if (!model.scene) this.#drawGrid(projection, center, bottom, radius);
-    if (!model.scene && model.picture && model.path.length) this.#drawInput(projection, model);
+    if (!model.scene && model.picture && model.home) this.#drawInput(projection, model);
     if (!model.through) this.#drawPath(projection, model, radius);
     if (model.through) this.#drawGuide(model, camera);
   }
@@ -81,9 +81,9 @@ export class View3D {
     context.stroke();
   }
 
-  /** The input picture, as far ahead of the first camera as what the path circles. */
+  /** The input picture, as far ahead of its camera as what the path circles. */
   #drawInput(projection, model) {
-    const corners = frustumCorners(model.path[0], model.aspect, model.focus);
+    const corners = frustumCorners(model.home, model.aspect, model.focus);
     const { context } = this.surface;
     drawPicture(context, projection, model.picture, corners);
     if (model.through) return;
@@ -91,7 +91,7 @@ export class View3D {
     context.lineWidth = 1;
     context.beginPath();
     corners.forEach((corner, i) => {
-      trace(context, projection, model.path[0].position, corner);
+      trace(context, projection, model.home.position, corner);
       trace(context, projection, corner, corners[(i + 1) % 4]);
     });
     context.stroke();
@@ -279,9 +279,9 @@ export class View3D {
  */
 export function extentOf(model, picture = false) {
   const points = [...model.curve, ...model.keys.map((key) => key.position)];
-  const first = model.path[0];
-  if (first && picture) points.push(...frustumCorners(first, model.aspect, model.focus));
-  else if (first) points.push(add(first.position, scale(forward(first), model.focus)));
+  const { home } = model;
+  if (home && picture) points.push(...frustumCorners(home, model.aspect, model.focus));
+  else if (home) points.push(add(home.position, scale(forward(home), model.focus)));
   if (points.length === 0) points.push([0, 0, 0], [0, 0, model.focus]);
   const least = [0, 1, 2].map((k) => Math.min(...points.map((point) => point[k])));
   const most = [0, 1, 2].map((k) => Math.max(...points.map((point) => point[k])));

@@ -1,9 +1,10 @@
 /** The camera of the editor's 3D view: orbits a point ahead, looks around, moves. */
 import { forward, lookAt, down, right } from "./pose.mjs";
 import { aboutAxis, multiply, normalizeQuaternion } from "./rotation.mjs";
-import { add, scale, subtract } from "./vector.mjs";
+import { add, normalize, scale, subtract } from "./vector.mjs";
 import { anglesOf, quaternionOf } from "./edits.mjs";
 
+const FROM = normalize([0.55, -0.5, -0.67]); // right of, above and behind what is framed
 const STEEPEST = 88; // degrees above and below the horizon when orbiting
 
 export class ViewCamera {
@@ -30,8 +31,7 @@ export class ViewCamera {
     this.fov = 45;
     const narrow = Math.min(1, aspect) * Math.tan((this.fov * Math.PI) / 360);
     this.distance = (0.82 * radius) / Math.sin(Math.atan(narrow));
-    const direction = [0.55, -0.5, -0.67]; // of length one
-    this.pose = lookAt(add(center, scale(direction, this.distance)), center);
+    this.pose = lookAt(add(center, scale(FROM, this.distance)), center);
   }
 
   /** Turns about the pivot by degrees: positive `yaw` turns the view to the right, positive `pitch` up. */

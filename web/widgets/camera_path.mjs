@@ -29,6 +29,7 @@ export function attachCameraPath(node, app, api) {
       return viewState(node);
     },
     picture: () => around.picture,
+    pictureIndex: () => around.pictureIndex,
     scene: () => around.scene,
     outside: () => outside(node, widget("source")?.value),
   };

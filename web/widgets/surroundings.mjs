@@ -16,16 +16,21 @@ function nodesOf(node, comfyClass) {
   return [...allNodes(rootOf(node.graph))].filter((other) => other.comfyClass === comfyClass);
 }
 
-/** The picture that the scene of this path is made from, as a Load Image node names it, or "". */
-export function inputFile(node) {
+/**
+ * The picture that the scene of this path is made from: {file, as a Load Image node names it, or ""; index, of the
+ * camera of the path that took it}.
+ */
+export function inputOf(node) {
   for (const generate of nodesOf(node, "FlashWorld_Generate")) {
     if (!includes(upstream(generate, "trajectory"), node)) continue;
     for (const source of upstream(generate, "image")) {
       const file = source.widgets?.find((widget) => widget.name === "image")?.value;
-      if (/^LoadImage/.test(source.comfyClass ?? source.type ?? "") && typeof file === "string") return file;
+      if (!/^LoadImage/.test(source.comfyClass ?? source.type ?? "") || typeof file !== "string") continue;
+      const index = Number(generate.widgets?.find((widget) => widget.name === "image_index")?.value);
+      return { file, index: Number.isInteger(index) ? index : 0 };
     }
   }
-  return "";
+  return { file: "", index: 0 };
 }
 
 /** Address of a file named as in a Load Image node: "folder/name.png", with " [temp]" or the like at its end. */
@@ -44,11 +49,12 @@ function previewsOf(node) {
 }
 
 /**
- * Attributes: `picture`, an image element or null; `scene`, {element, show(camera)} or null. Both follow the graph
- * with every `look()`.
+ * Attributes: `picture`, an image element or null; `pictureIndex`, its camera of the path; `scene`, null or
+ * {element, show(camera)}. They follow the graph with every `look()`.
  */
 export class Surroundings {
   picture = null;
+  pictureIndex = 0;
   scene = null;
   #name = "";
   #address = "";
@@ -61,7 +67,9 @@ export class Surroundings {
   }
 
   look() {
-    const name = inputFile(this.node);
+    const { file: name, index } = inputOf(this.node);
+    if (index !== this.pictureIndex) this.changed();
+    this.pictureIndex = index;
     if (name !== this.#name) {
       this.#name = name;
       this.picture = null;
