@@ -28,8 +28,7 @@ import torch
 
 from flashworld_core.cameras import Cameras
 from flashworld_core.gaussians import Gaussians
-from flashworld_core.generators.flashworld.assign import assign
-from flashworld_core.generators.flashworld.checkpoint import single_precision_names
+from flashworld_core.generators.flashworld.assign import assign, single_precision_names
 from flashworld_core.generators.flashworld.config import FlashWorldConfig
 from flashworld_core.generators.flashworld.encoder import FrameEncoder
 from flashworld_core.generators.flashworld.gaussian_decoder import (

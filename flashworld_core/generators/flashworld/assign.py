@@ -75,6 +75,11 @@ def target_dtype(
     return dtype
 
 
+def single_precision_names(module: nn.Module) -> tuple[str, ...]:
+    """Name parts of the tensors a network wants in float32 even when it runs in half precision."""
+    return tuple(getattr(module, "_keep_in_fp32_modules", None) or ())
+
+
 def assign(
     module: nn.Module,
     read: Callable[[str], Tensor],

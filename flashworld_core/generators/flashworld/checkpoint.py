@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from ...errors import FlashWorldError, check_stop
-from .assign import assign, check_names_and_shapes, expected_shapes
+from .assign import assign, check_names_and_shapes, expected_shapes, single_precision_names
 from .checkpoint_names import PARTS
 from .config import FlashWorldConfig
 from .encoder_file import find_vae, load_frame_encoder, missing_vae
@@ -252,11 +252,6 @@ def check_parts(weights: WeightFile, modules: dict[str, nn.Module]) -> None:
     if others := sorted({name.split(".", 1)[0] for name in weights.entries if name not in found}):
         logger.info("%s also holds %s, which is not used.", weights.path, ", ".join(others))
     check_names_and_shapes(expected, found, "FlashWorld model", weights.path)
-
-
-def single_precision_names(module: nn.Module) -> tuple[str, ...]:
-    """Name parts of the tensors a network wants in float32 even when it runs in half precision."""
-    return tuple(getattr(module, "_keep_in_fp32_modules", None) or ())
 
 
 def find_text_encoder(folder: Path) -> Path | None:

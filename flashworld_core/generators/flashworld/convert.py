@@ -11,8 +11,8 @@ import torch
 
 from ...errors import FlashWorldError
 from ...formats.atomic import atomic_writer
-from .assign import target_dtype
-from .checkpoint import build_parts, check_parts, open_checkpoint, single_precision_names
+from .assign import single_precision_names, target_dtype
+from .checkpoint import build_parts, check_parts, open_checkpoint
 from .checkpoint_names import PARTS
 from .config import FlashWorldConfig
 from .safetensors_stream import nbytes, write_safetensors

@@ -11,7 +11,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from .assign import target_dtype
+from .assign import single_precision_names, target_dtype
 from .config import FlashWorldConfig
 from .trace import peak_bytes
 
@@ -110,8 +110,6 @@ def world_bytes(gaussians: int, sh_coefficients: int) -> int:
 
 def _cast(module: nn.Module, dtype: torch.dtype) -> int:
     """A meta module in the precision `FlashWorldModel.to` gives it; the bytes of its parameters and buffers."""
-    from .checkpoint import single_precision_names
-
     module.to("meta")  # rotary tables are made on the CPU
     keep = single_precision_names(module)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):

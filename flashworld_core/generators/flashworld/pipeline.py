@@ -14,7 +14,7 @@ from ...errors import FlashWorldError
 from ...flow.noise import NoiseSource, SeededNoise
 from ...gaussians import Gaussians
 from ...rendering.render import Backend
-from .assign import target_dtype
+from .assign import single_precision_names, target_dtype
 from .config import FlashWorldConfig
 from .request import Request, prepare_request
 from .sampler import FewStepSampler, SamplerStep
@@ -114,8 +114,6 @@ class FlashWorldModel:
         What diffusers' transformer computes in float32 (time embedding, modulation) keeps float32 weights. A text
         encoder is moved too, but keeps its own precision: that is chosen when it is loaded.
         """
-        from .checkpoint import single_precision_names
-
         for module in (self.transformer, self.decoder, self.encoder):
             keep = single_precision_names(module)
             for name, tensor in (*module.named_parameters(), *module.named_buffers()):
