@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import torch
@@ -79,7 +80,9 @@ class SocketText:
         Raises:
             FlashWorldError: another text encoder than the model's.
         """
-        tokens = self._clip.tokenize(self._config.prompt_prefix + prompts)
+        # The host reads (word:1.2) as a weight; a prompt here means what it says, as with the model's own encoder.
+        literal = re.sub(r"([()])", r"\\\1", self._config.prompt_prefix + prompts)
+        tokens = self._clip.tokenize(literal)
         return conditioning_rows(self._clip.encode_from_tokens_scheduled(tokens), self._config, "clip", CLIP_ADVICE)
 
 

@@ -213,8 +213,8 @@ def test_a_big_vae_on_the_embedded_model_is_refused(host):
 
 def test_the_clip_socket_gives_the_rows_the_model_takes():
     config, clip = FlashWorldConfig.official(), FakeClip(rows=700)
-    rows = parts.SocketText(clip, config).encode("a lake")
-    assert clip.texts == ["[Static] a lake"]
+    rows = parts.SocketText(clip, config).encode("a lake (deep:1.3)")
+    assert clip.texts == [r"[Static] a lake \(deep:1.3\)"]  # the host's way to say: no weight, just brackets
     assert rows.shape == (1, 512, 4096) and rows.dtype == torch.float32 and rows[0, -1, 0] == 511
 
 
