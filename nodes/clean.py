@@ -117,6 +117,7 @@ class CleanScene(api.ComfyNode):
         size_x=10.0, size_y=10.0, size_z=10.0, surroundings=0.0, max_gaussians=0, trajectory=None,
     ):  # fmt: skip
         with NodeRun(TITLE) as run:
+            sockets.checked_numbers(min_opacity=min_opacity, max_size=max_size)
             scene = sockets.gaussians_from_splat(splat)
             if crop == "path":
                 cropping = _path_crop(run, trajectory, surroundings)

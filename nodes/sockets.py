@@ -7,6 +7,7 @@ SPLAT's world is OpenCV's like `Gaussians`' (x right, y down, z forward); LOAD3D
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import comfy.model_management
@@ -105,3 +106,14 @@ def picture_in(image: Any, node_input: str = "image") -> Tensor:
     if picture.shape[-1] == 4:
         return picture[..., :3] * picture[..., 3:] + (1 - picture[..., 3:])
     return picture.expand(-1, -1, 3).contiguous()
+
+
+def checked_numbers(**values: float) -> None:
+    """Refuse what a host's range check lets through.
+
+    Raises:
+        FlashWorldError: a value, called by its input's name, is NaN or infinite.
+    """
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise FlashWorldError(f"{name} must be a finite number, got {value}.")

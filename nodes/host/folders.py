@@ -21,7 +21,7 @@ MODEL_EXTENSIONS = frozenset({".safetensors", ".ckpt"})
 
 _MAX_NAME = 200
 _RESERVED = re.compile(
-    r"(con|prn|aux|nul|conin\$|conout\$|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])(\..*)?", re.IGNORECASE
+    r"(con|prn|aux|nul|conin\$|conout\$|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])", re.IGNORECASE
 )
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
 
@@ -80,7 +80,7 @@ def input_path(name: str, what: str = "the file") -> Path:
     Raises:
         FlashWorldError: a name that is none or leads out of the folder, or nothing there.
     """
-    match = re.fullmatch(r"(.*?)\s*\[(input|output|temp)\]", name)
+    match = re.fullmatch(r"(.*?)\s*\[(input|output|temp)\]", checked_name(name, what))
     root = {
         "input": folder_paths.get_input_directory,
         "output": folder_paths.get_output_directory,
@@ -171,7 +171,7 @@ def checked_name(name: str, what: str) -> str:
     for part in re.split(r"[/\\]", name):
         if part == "..":
             raise FlashWorldError(f"{what}: {shown} leads out of the folder with '..'.")
-        if _RESERVED.fullmatch(part.strip()) or part != part.rstrip(" ."):
+        if _RESERVED.fullmatch(part.split(".")[0].strip()) or part != part.rstrip(" ."):
             raise FlashWorldError(f"{what}: {part!r} is a name Windows reserves or cannot keep; choose another.")
     return name
 

@@ -52,8 +52,8 @@ def test_picture_with_alpha_is_laid_on_white():
 
 
 HOSTILE = [
-    "/etc/passwd", "../up", "a/../../up", "C:/x", "\\\\server\\x", "~/x", "a\0b", "con", "NUL.txt", "sub/LPT1", 
-    "x" * 300,     "trailing.", "a|b", "", "a\\..\\..\\b",
+    "/etc/passwd", "../up", "a/../../up", "C:/x", "\\\\server\\x", "~/x", "a\0b", "con", "NUL.txt", "COM1 .txt",
+    "sub/LPT1", "x" * 300, "trailing.", "a|b", "", "a\\..\\..\\b", 7, None, ["a"],
 ]  # fmt: skip
 
 
@@ -101,3 +101,10 @@ def test_progress_and_text_reach_the_node(host):
     ((value, total, preview),) = host.updates
     assert (value, total) == (750, 1000) and preview[0] == "JPEG" and preview[1].size == (4, 4)
     assert host.server.texts == [("hello", "7")]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_none_are_refused_by_name(value):
+    sockets.checked_numbers(max_size=0.5, min_opacity=0)
+    with pytest.raises(FlashWorldError, match="max_size must be a finite number"):
+        sockets.checked_numbers(min_opacity=0.1, max_size=value)
