@@ -241,6 +241,44 @@ def test_orbit_drag_wheel_and_keys(viewer):
     assert framed["position"] != nearer["position"] and framed["quaternion"] == nearer["quaternion"]
 
 
+def test_two_fingers_pinch_and_one_turns(viewer):
+    viewer.open("one", scene(2000))
+    before = viewer.run("tools.viewers.one.getView()")
+    session = viewer.page.context.new_cdp_session(viewer.page)
+
+    def touch(kind: str, *points) -> None:
+        touches = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+
+    touch("touchStart", (150, 120), (200, 120))
+    for step in range(1, 6):
+        touch("touchMove", (150 - 10 * step, 120), (200 + 10 * step, 120))
+    touch("touchEnd")
+    pinched = viewer.run("tools.viewers.one.getView()")
+    assert pinched["quaternion"] == before["quaternion"]
+    assert pinched["position"][2] > before["position"][2] + 0.2, "fingers apart come nearer"
+    touch("touchStart", (150, 120))
+    for step in range(1, 6):
+        touch("touchMove", (150 + 10 * step, 120))
+    touch("touchEnd")
+    assert viewer.run("tools.viewers.one.getView()")["quaternion"][2] > 0.05
+
+
+def test_a_page_that_forbids_workers_sorts_by_itself(viewer):
+    viewer.run("window.Worker = class { constructor() { throw new Error('forbidden'); } }; null")
+    gaussians = scene(4000)
+    viewer.open("one", gaussians)
+    assert psnr(viewer.see("one", POSES[3]), reference(gaussians, POSES[3])) > 42
+
+
+def test_a_worker_that_fails_is_replaced(viewer):
+    failing = "window.Worker = class { postMessage() { this.onerror?.({}); } terminate() {} }; null"
+    viewer.run(failing)
+    gaussians = scene(4000)
+    viewer.open("one", gaussians)
+    assert psnr(viewer.see("one", POSES[1]), reference(gaussians, POSES[1])) > 42
+
+
 def test_lost_and_restored_context(viewer):
     gaussians = scene()
     viewer.open("one", gaussians)
@@ -408,6 +446,7 @@ def test_toolbar_path_and_buttons(viewer, shots):
     box = viewer.run("JSON.parse(JSON.stringify(tools.viewers.one.root.getBoundingClientRect()))")
     assert (box["x"], box["y"], box["width"], box["height"]) == (0, 0, 900, 900)
     page.screenshot(path=shots / "viewer_full.png")
+    page.get_by_label("Back to the first camera (R)").focus()
     page.keyboard.press("Escape")
     assert viewer.run("tools.viewers.one.root.getBoundingClientRect().height") == 560
 

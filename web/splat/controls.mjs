@@ -34,7 +34,7 @@ export class Controls {
     on(picture, "contextmenu", (event) => event.preventDefault());
     on(root, "keydown", this.#keyDown);
     on(root, "keyup", (event) => this.keys.delete(event.code));
-    on(root, "blur", () => this.keys.clear());
+    on(root, "focusout", () => this.keys.clear());
   }
 
   dispose() {
@@ -145,9 +145,11 @@ export class Controls {
   };
 
   #keyDown = (event) => {
-    // Fields and buttons of the toolbar keep their own keys.
-    if (event.target !== this.root || event.ctrlKey || event.metaKey || event.altKey) return;
     const { viewer } = this;
+    // Fields of the toolbar keep their keys, and buttons those that press them.
+    const free = event.target === this.root || (event.target.localName === "button" && event.code !== "Space");
+    const leaving = event.code === "Escape" && viewer.fullWindow;
+    if ((!free && !leaving) || event.ctrlKey || event.metaKey || event.altKey) return;
     const actions = {
       KeyR: () => viewer.reset(),
       KeyF: () => viewer.frameAll(),

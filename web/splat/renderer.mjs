@@ -3,8 +3,8 @@ import { lowPass } from "./low_pass.mjs";
 import { MODES, TILE, WIDTH } from "./shaders.mjs";
 
 // Shares of the visible Gaussians, nearest first, after each of which finished pixels are marked.
-const BATCHES = Object.freeze([0.03, 0.07, 0.12, 0.18, 0.25, 0.34, 0.45, 0.6, 0.8, 1]);
-const SMALLEST_BATCH = 4096;
+const BATCHES = Object.freeze([0.04, 0.1, 0.2, 0.35, 0.6, 1]);
+const SMALLEST_BATCH = 8192;
 
 export class SplatRenderer {
   /** @param {import("./gpu.mjs").Gpu} gpu */

@@ -180,7 +180,7 @@ void main() {
   vAt = corner == 0 ? vec2(0.0, 2.0) : vec2(corner == 1 ? -1.7320508 : 1.7320508, -1.0);
   vec2 pixel = shape.xy + vec2(shape.z * vAt.x, shape.w * vAt.x + slope * vAt.y);
   vColor = vec4(unpackHalf2x16(look.z), unpackHalf2x16(look.w).x, opacity);
-  vFall = log(255.0 * opacity);
+  vFall = -log2(255.0 * opacity);
   gl_Position = vec4(2.0 * pixel / uSize - 1.0, 0.0, 1.0) * vec4(1, -1, 1, 1);
 }`;
 
@@ -194,7 +194,7 @@ out vec4 oColor;
 void main() {
   float r = dot(vAt, vAt);
   if (r > 1.0) discard;
-  float alpha = uHard ? 1.0 : min(0.999, vColor.a * exp(-vFall * r));
+  float alpha = uHard ? 1.0 : min(0.999, vColor.a * exp2(vFall * r));
   oColor = vec4(vColor.rgb * alpha, alpha);
 }`;
 
