@@ -154,6 +154,8 @@ def generate(
     embeds = None
     if conditioning is not None:
         embeds = conditioning_rows(conditioning, config, "conditioning", CLIP_ADVICE)
+        if prompt.strip():
+            run.say("The conditioning is used; the prompt is not.")
     elif loaded.model.text is None:
         raise FlashWorldError(
             "the model has no text encoder, which even a scene from a picture needs. Connect Load CLIP (umt5_xxl, type "

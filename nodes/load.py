@@ -181,6 +181,11 @@ def plan_lines(config, device, dtype) -> list[str]:
         f"Memory in {precision} at that size: {_size(plan.peak(()))} with one network loaded at a time, "
         f"{_size(plan.peak())} with all of them",
         *(
+            []
+            if plan.device_type == "cpu"
+            else ["A smaller card can keep part of the transformer in main memory: slower"]
+        ),
+        *(
             f"- {stage.stage}: {_size(stage.weights)} of weights, {_size(stage.activations + stage.held)} to work with"
             for stage in plan.stages
             if stage.stage not in ("renderer", "world")

@@ -151,6 +151,10 @@ class LoadedModel:
                 return chunk
         return 1
 
+    def _comfy_cache_tensors(self) -> list[torch.Tensor]:
+        """The tensors newer hosts count when their cache is short of memory."""
+        return [tensor for part in self.parts.values() for tensor in part.network.parameters()]
+
     def stages(self, plan: MemoryPlan, warn: Callable[[str], None]) -> HostStages:
         """The stages of a generation as planned; ``warn`` is told at most once that memory ran out."""
         return HostStages(self.parts, self.device, plan, warn)

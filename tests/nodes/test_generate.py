@@ -62,7 +62,7 @@ def test_the_scene_is_the_cores_own(host, model, core_model, given):
     expected = core_model.generate(
         path(), prompt=prompt, image=None if image is None else image[0], image_index=1, seed=1, steps=2
     )
-    assert equal(splat, expected) and splat.metadata == expected.metadata
+    assert equal(splat, expected) and splat.metadata == expected.metadata | {"camera": camera}
     assert images.shape == (VIEWS, HEIGHT, WIDTH, 3) and 0 <= images.min() < images.max() <= 1
     json.dumps(camera)
     first = from_load3d(camera, WIDTH, HEIGHT)
@@ -238,7 +238,7 @@ def test_the_final_views_survive_running_out_of_memory(host, model, monkeypatch)
 def test_inputs_that_do_not_fit(host, model, change, message):
     with pytest.raises(FlashWorldError, match=message) as error:
         run_node(model, **change)
-    assert str(error.value).startswith(generate.TITLE + ": ")
+    assert str(error.value).startswith(generate.TITLE + ": ") and ": generate:" not in str(error.value)
     assert not host.management.requests  # told before any work
 
 
@@ -262,6 +262,10 @@ def test_a_conditioning_takes_the_prompts_place(host, model):
         embedded = model.model.text.encode("a red cube")
     written, given = run_node(model, prompt="a red cube"), run_node(model, conditioning=[[embedded, {}]])
     assert torch.equal(written[0].sh, given[0].sh)
+    assert not any("prompt is not" in text for text, _ in host.server.texts)
+    both = run_node(model, prompt="a blue ball", conditioning=[[embedded, {}]])
+    assert torch.equal(both[0].sh, given[0].sh)
+    assert any("prompt is not" in text for text, _ in host.server.texts)
 
 
 def test_size_from_the_model(host, model):

@@ -123,6 +123,18 @@ def test_without_text_encoder_it_loads_all_the_same(host, copied):
     assert run_node("mine.safetensors").model.text is None
 
 
+def test_the_plan_of_the_published_model_on_a_card(monkeypatch):
+    from flashworld_pack.nodes.host import memory
+
+    config, device = FlashWorldConfig.official(), torch.device("cpu")
+    on_cpu = load.plan_lines(config, device, torch.bfloat16)
+    monkeypatch.setattr(memory.management, "is_device_cpu", lambda device: False)
+    lines = load.plan_lines(config, device, torch.bfloat16)
+    assert "10.8 GB with one network loaded at a time, 14.4 GB with all" in lines[0]
+    assert any("smaller card" in line for line in lines) and not any("smaller card" in line for line in on_cpu)
+    assert any(line.startswith("- transformer: 10.1 GB of weights") for line in lines)
+
+
 def test_cancel_stops_the_loading(host):
     host.management.interrupted = True
     with pytest.raises(host.management.InterruptProcessingException):

@@ -92,6 +92,11 @@ def test_the_host_may_leave_its_layers_behind_but_nothing_else(monkeypatch):
     assert {t.device.type for m in (norm, batch) for t in (*m.parameters(), *m.buffers())} == {"meta"}
 
 
+def test_the_hosts_cache_can_count_the_weights(loaded):
+    counted = sum(t.numel() * t.element_size() for t in loaded._comfy_cache_tensors())
+    assert counted > 0.9 * sum(part.patcher.model_size() for part in loaded.parts.values())
+
+
 def test_the_patcher_is_looked_up_when_it_is_needed(monkeypatch):
     class Dynamic(comfy.model_patcher.ModelPatcher):
         pass
