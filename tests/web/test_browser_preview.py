@@ -94,6 +94,10 @@ def test_steps_of_the_node_upstream_are_shown_and_others_are_not(stand):
     assert stand.evaluate("stand.viewer().status") == ""
     step(stand, 1000, 0)
     stand.wait_for_function("stand.viewer().status === 'Step 1 of 4'")
+    wait_for(stand, 1000)
+    # The host repeats old results whenever another node has one.
+    stand.evaluate("output => stand.extensions[0].onNodeOutputsUpdated({ 9: output })", shown(3000))
+    assert "1000.fws" in stand.evaluate("stand.sceneAddress(stand.preview)")
     stand.evaluate("stand.send('execution_interrupted', {})")
     assert stand.evaluate("stand.viewer().status") == ""
 

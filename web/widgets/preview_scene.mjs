@@ -23,7 +23,7 @@ export function attachPreview(node, app, api) {
     name: "flashworld.preview",
     // After a reload or a change of tabs results come back this way, for all nodes at once.
     onNodeOutputsUpdated: (outputs) => {
-      for (const [current, preview] of livePreviews(app)) preview.show(outputs[outputKey(current)]);
+      for (const [current, preview] of livePreviews(app)) preview.restore(outputs[outputKey(current)]);
     },
   });
 }
@@ -40,6 +40,7 @@ class Preview {
     Object.assign(this, { node, app, api });
     this.viewer = null;
     this.address = "";
+    this.result = ""; // the address of the last result, which may not be what is shown while steps come in
     this.start = ""; // the pose the viewer was last put to, as text
     this.element = document.createElement("div");
     this.element.dataset.captureWheel = "true";
@@ -69,7 +70,7 @@ class Preview {
       for (const [type, listener] of Object.entries(listeners)) api.removeEventListener(type, listener);
     };
     makeRoom(node, LEAST_WIDTH);
-    this.show(app.nodeOutputs?.[outputKey(node)]);
+    this.restore(app.nodeOutputs?.[outputKey(node)]);
   }
 
   dispose() {
@@ -81,17 +82,24 @@ class Preview {
     previews.delete(this.node);
   }
 
+  /** What the host remembers of an execution. It repeats that whenever any node has news, also while steps come in. */
+  restore(output) {
+    const shown = output?.flashworld_scene?.[0];
+    if (shown && this.#addressOf(shown) !== this.result) this.show(output);
+  }
+
   /** What the node's execution gave. */
   async show(output) {
     const shown = output?.flashworld_scene?.[0];
     const viewer = shown && this.#viewer();
     if (!viewer) return;
+    this.result = this.#addressOf(shown);
     viewer.setStatus("");
     const { cameras, view } = shown;
     const start = JSON.stringify(view);
     const go = start !== this.start;
     this.start = start;
-    if (this.#addressOf(shown) === this.address) {
+    if (this.result === this.address) {
       viewer.setCameras(cameras);
       if (go) viewer.setView(view, { animate: true });
       return;
