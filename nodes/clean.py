@@ -127,7 +127,7 @@ class CleanScene(api.ComfyNode):
                 cropping = None
             else:
                 raise FlashWorldError(f"crop must be one of {', '.join(CROPS)}, got {crop!r}.")
-            views = _viewpoints(scene, trajectory)
+            views = sockets.viewpoints(scene, trajectory)
             scene = cleaned(run, scene, min_opacity, max_size, cropping, max_gaussians, views)
             return api.NodeOutput(sockets.splat_from_gaussians(scene))
 
@@ -194,19 +194,6 @@ def cleaned(
     details = f" Removed: {', '.join(removed)}." if removed else ""
     run.say(f"Kept {len(scene):,} of {before:,} Gaussians.{details}")
     return scene
-
-
-def _viewpoints(scene: Gaussians, trajectory) -> Tensor | None:
-    """[P, 3] the cameras of the path, or the view the scene was made from."""
-    from ..flashworld_core.trajectories.load3d import from_load3d
-
-    if trajectory is not None:
-        return sockets.checked_trajectory(trajectory).positions
-    camera = scene.metadata.get(sockets.CAMERA_METADATA)
-    try:
-        return from_load3d(camera, 1, 1).positions if isinstance(camera, dict) else None
-    except FlashWorldError:
-        return None  # metadata comes from files; a broken entry is as good as none
 
 
 def _box_crop(center, size) -> Crop:

@@ -106,7 +106,8 @@ def preview(
 
     gaussians = sockets.gaussians_from_splat(splat)
     path = None if trajectory is None else sockets.checked_trajectory(trajectory)
-    info, file = scene_file(splat, gaussians, budget, run.should_stop)
+    viewpoints = sockets.viewpoints(gaussians, path)
+    info, file = scene_file(splat, gaussians, budget, viewpoints, run.should_stop)
     if info.count == 0:
         raise FlashWorldError(
             f"none of the scene's {info.total:,} Gaussians can be seen: they are transparent or not finite numbers. "

@@ -8,6 +8,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ..flashworld_core.cameras import Cameras
 from ..flashworld_core.formats.stream import StreamInfo, write_stream
 from ..flashworld_core.gaussians import Gaussians
@@ -16,10 +18,11 @@ from .host.run import send
 
 EVENT = "flashworld.scene"
 EXTENSION = ".fws"
+MAX_VIEWPOINTS = 8  # of a path, when the most important Gaussians are chosen; more take longer and change little
 KEPT_STEPS = 2  # files of steps left for a slow browser; older ones are removed
 
 _steps: dict[str, deque[Path]] = {}  # node id: its step files
-_written: weakref.WeakKeyDictionary[Any, dict] = weakref.WeakKeyDictionary()  # SPLAT value: {budget: (info, file)}
+_written: weakref.WeakKeyDictionary[Any, dict] = weakref.WeakKeyDictionary()  # by SPLAT, budget and viewpoints
 
 
 def send_scene(
@@ -62,8 +65,13 @@ def send_scene(
     send(EVENT, {"node": node_id, "step": step, "steps": steps, "file": file, **counts, "final": final, **poses})
 
 
-def scene_file(splat: Any, gaussians: Gaussians, budget: int, should_stop=None) -> tuple[StreamInfo, dict]:
-    """The stream of a scene that is to stay on show, and how /view finds it; written once per SPLAT and budget.
+def scene_file(
+    splat: Any, gaussians: Gaussians, budget: int, viewpoints: Tensor | None, should_stop=None
+) -> tuple[StreamInfo, dict]:
+    """The stream of a scene that is to stay on show, and how /view finds it; written once per SPLAT, budget and path.
+
+    Args:
+        viewpoints: [P, 3] where it will be looked at from, as in `write_stream`; None if nobody knows.
 
     Raises:
         FlashWorldError: the temp folder cannot be written.
@@ -73,11 +81,21 @@ def scene_file(splat: Any, gaussians: Gaussians, budget: int, should_stop=None) 
         known = _written.setdefault(splat, {})
     except TypeError:  # another pack's value that cannot be remembered
         known = {}
-    info, file, path = known.get(budget, (None, None, None))
+    if viewpoints is not None:
+        viewpoints = viewpoints[:: -(-len(viewpoints) // MAX_VIEWPOINTS)]
+    key = budget, None if viewpoints is None else tuple(viewpoints.flatten().tolist())
+    info, file, path = known.get(key, (None, None, None))
     if path is None or not path.is_file():
         path, file = folders.temp_file(EXTENSION)
-        info = write_stream(path, gaussians, budget=budget, metadata=_metadata(gaussians), should_stop=should_stop)
-        known[budget] = info, file, path
+        info = write_stream(
+            path,
+            gaussians,
+            budget=budget,
+            metadata=_metadata(gaussians),
+            viewpoints=viewpoints,
+            should_stop=should_stop,
+        )
+        known[key] = info, file, path
     return info, file
 
 

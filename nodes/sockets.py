@@ -117,3 +117,16 @@ def checked_numbers(**values: float) -> None:
     for name, value in values.items():
         if not math.isfinite(value):
             raise FlashWorldError(f"{name} must be a finite number, got {value}.")
+
+
+def viewpoints(scene: Gaussians, trajectory: Any = None) -> Tensor | None:
+    """[P, 3] where a scene is looked at from: the cameras of the path, else the view it was made from, if it says."""
+    from ..flashworld_core.trajectories.load3d import from_load3d
+
+    if trajectory is not None:
+        return checked_trajectory(trajectory).positions
+    camera = scene.metadata.get(CAMERA_METADATA)
+    try:
+        return from_load3d(camera, 1, 1).positions if isinstance(camera, dict) else None
+    except FlashWorldError:
+        return None  # metadata comes from files; a broken entry is as good as none

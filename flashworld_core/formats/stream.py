@@ -37,6 +37,7 @@ import torch
 
 from ..errors import FlashWorldError, check_stop
 from ..gaussians import SH_COEFFICIENTS, Gaussians
+from ..scene import importance
 from .atomic import atomic_writer
 from .stream_rows import HARMONICS_BYTES, decode_rows, encode_rows
 
@@ -69,6 +70,7 @@ def write_stream(
     budget: int = DEFAULT_BUDGET,
     sh_degree: int | None = None,
     metadata: dict | None = None,
+    viewpoints: torch.Tensor | None = None,
     should_stop=None,
 ) -> StreamInfo:
     """Write the most important Gaussians of a scene for the viewer.
@@ -81,6 +83,7 @@ def write_stream(
         budget: Gaussians to write at most.
         sh_degree: colour bands to keep, at most the scene's own; None for all.
         metadata: JSON values that travel in the file; None for the scene's own.
+        viewpoints: [P, 3] where the scene will be looked at from, which makes what is near more important.
         should_stop: asked before each chunk.
 
     Raises:
@@ -95,7 +98,7 @@ def write_stream(
         raise FlashWorldError(f"{where}: sh_degree must be 0, 1, 2 or 3, got {sh_degree!r}.")
     degree = min(gaussians.sh_degree, 3 if sh_degree is None else sh_degree)
     gaussians = gaussians.detach()
-    order = _most_important_first(gaussians, budget)
+    order = _most_important_first(gaussians, budget, viewpoints)
     center, radius = _bulk(gaussians.means, order)
     info = StreamInfo(
         count=len(order),
@@ -153,8 +156,8 @@ def _tensors(gaussians: Gaussians, degree: int):
     yield gaussians.sh[:, : SH_COEFFICIENTS[degree]]
 
 
-def _most_important_first(gaussians: Gaussians, budget: int) -> np.ndarray:
-    """[at most budget] int64: visible Gaussians by falling opacity times mean projected area (`scene.importance`).
+def _most_important_first(gaussians: Gaussians, budget: int, viewpoints: torch.Tensor | None) -> np.ndarray:
+    """[at most budget] int64: visible Gaussians by falling `scene.importance`.
 
     Sorted by the upper half of the float only: numpy sorts 16-bit keys by counting, many times faster than
     floats, and 1 % more or less important makes no difference.
@@ -163,8 +166,7 @@ def _most_important_first(gaussians: Gaussians, budget: int) -> np.ndarray:
     total = sum(t.flatten(1).sum(1, dtype=torch.float32) for t in (gaussians.means, gaussians.quats, gaussians.sh))
     visible = torch.isfinite(total + gaussians.scales.sum(1, dtype=torch.float32)) & (gaussians.scales >= 0).all(1)
     visible &= (gaussians.opacities >= ALPHA_MIN) & (gaussians.opacities < math.inf)
-    a, b, c = gaussians.scales.float().unbind(1)
-    weight = (gaussians.opacities.float() * (a * b + b * c + c * a)).clamp_max(torch.finfo(torch.float32).max)
+    weight = importance(gaussians, viewpoints).float().clamp_max(torch.finfo(torch.float32).max)
     index = visible.cpu().nonzero()[:, 0].numpy()
     key = weight.cpu().numpy()[index].view(np.uint32) >> 16
     falling = (np.uint16(0xFFFF) - key.astype(np.uint16)).argsort(kind="stable")

@@ -94,6 +94,22 @@ def test_most_important_first_within_the_budget(tmp_path, monkeypatch):
         assert rank[begin:end].max() < end * 1.03 and rank[begin:end].min() > begin * 0.97 - 1
 
 
+def test_what_is_near_the_cameras_is_kept_first(tmp_path):
+    written = scene(4000, 0)
+    near = written.means.clone()
+    near[:1000] = near[:1000] / near[:1000].norm(dim=1, keepdim=True)
+    scales = written.scales.clone()
+    scales[:1000] *= 1e-2
+    written = dataclasses.replace(written, means=near, scales=scales)
+
+    def small_ones(**options):
+        write_stream(tmp_path / "s.fws", written, budget=1000, **options)
+        return int((read_stream(tmp_path / "s.fws")[0].means.norm(dim=1) < 1.5).sum())
+
+    assert small_ones() < 100
+    assert small_ones(viewpoints=torch.zeros(1, 3)) > 800
+
+
 def test_what_nobody_sees_goes(tmp_path):
     g = scene(7, 1)
     g.means[0, 1] = math.nan
