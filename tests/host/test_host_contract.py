@@ -9,7 +9,7 @@ from host_graphs import inputs_of
 
 pytestmark = pytest.mark.host
 
-# Inputs are name:type in the order of widgets_values (new widgets come after the others), a question mark behind optional ones.
+# Inputs are name:type, the widgets in the order of widgets_values (new ones come last); ? marks optional ones.
 CONTRACT = {
     "FlashWorld_LoadModel": (
         "model:COMBO dtype:COMBO vae:VAE? clip:CLIP?",
@@ -34,8 +34,8 @@ CONTRACT = {
         "SPLAT IMAGE LOAD3D_CAMERA",
     ),
     "FlashWorld_RenderViews": (
-        "splat:SPLAT width:INT height:INT frames:INT background:STRING hole_threshold:FLOAT sh_degree:INT softness:FLOAT "
-        "softness:FLOAT "
+        "splat:SPLAT width:INT height:INT frames:INT background:STRING hole_threshold:FLOAT sh_degree:INT "
+        "softness:COMBO "
         "trajectory:FLASHWORLD_TRAJECTORY? camera:LOAD3D_CAMERA?",
         "IMAGE MASK IMAGE IMAGE MASK",
     ),
