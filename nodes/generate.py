@@ -263,19 +263,16 @@ def _is_watched(prompt) -> bool:
 
 def _send(run: NodeRun, step) -> None:
     """Send the scene so far to the browser. A preview that fails costs nothing but itself."""
-    from ..flashworld_core.scene import budget
     from .preview_stream import send_scene
 
     try:
-        whole = step.sampled.gaussians
-        some = step.request.finish(budget(whole, PREVIEW_BUDGET))  # not the whole scene: that would be a copy of it
         send_scene(
             run.node_id,
-            some,
+            step.most_important(PREVIEW_BUDGET),
             step=step.index,
             steps=step.steps,
             budget=PREVIEW_BUDGET,
-            total=len(whole),
+            total=len(step.sampled.gaussians),
             cameras=step.request.cameras,
         )
     except Exception as error:

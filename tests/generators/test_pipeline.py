@@ -13,6 +13,7 @@ from flashworld_core.generators.base import Generator
 from flashworld_core.generators.flashworld.views import NEAR, rendering_cameras
 from flashworld_core.generators.flashworld.world import normalize_path, path_hash
 from flashworld_core.rendering.render import render
+from flashworld_core.scene import budget
 
 TENSORS = ("means", "quats", "scales", "opacities", "sh")
 
@@ -126,6 +127,16 @@ def test_on_step_shows_the_growing_scene_in_the_users_world(model, image):
     assert last.metadata == scene.metadata
     assert not torch.equal(steps[0].gaussians.means, scene.means)
     assert steps[0].preview.shape == (HEIGHT, WIDTH, 3)
+
+
+def test_a_preview_is_the_part_of_the_scene_that_shows_most(model, image):
+    steps = []
+    path = small_path()
+    scene = model.generate(path, image=image, steps=1, on_step=steps.append)
+    some, wanted = steps[-1].most_important(50), budget(scene, 50, path.positions)
+    assert len(some) == 50 < len(scene) and some.metadata == scene.metadata
+    together = (some.means[:, None] - wanted.means[None]).norm(dim=2).amin(dim=1) < 1e-4
+    assert together.float().mean() > 0.9  # ties may fall the other way in the other frame
 
 
 def test_image_prompt_seed_index_and_steps_each_matter(model, image):

@@ -66,6 +66,15 @@ class GenerationStep:
         """The scene so far in the user's world; made when asked for, since it is a copy."""
         return self.request.finish(self.sampled.gaussians)
 
+    def most_important(self, count: int) -> Gaussians:
+        """At most ``count`` Gaussians, those that show most from the generated views, in the user's world: a preview
+        at a fraction of what a copy of the whole scene takes."""
+        from ...scene import budget
+        from .views import rendering_cameras
+
+        viewpoints = rendering_cameras(self.request.conditions).positions
+        return self.request.finish(budget(self.sampled.gaussians, count, viewpoints))
+
 
 @dataclasses.dataclass
 class FlashWorldModel:
