@@ -92,6 +92,7 @@ class Screen:
     def __init__(self, page: Frontend, make: Maker):
         self.page, self.make, self.open = page.page, make, None
         self.frontend = page
+        self.page.evaluate(f"{APP}.extensionManager.setting.set('Comfy.Minimap.Visible', false)")
 
     def show(self, name: str, workflow: dict[str, Any] | None = None) -> None:
         """Open a workflow and run it to its end."""
@@ -100,11 +101,11 @@ class Screen:
         self.make.run(name)
         self.frontend.load(workflow or read(name))
         self.page.wait_for_timeout(2000)
-        done = "() => new Promise((end) => window.comfyAPI.api.api.addEventListener('execution_success', end))"
-        handle = self.page.evaluate_handle(f"() => ({{ended: ({done})().then(() => true)}})")
+        events = "window.comfyAPI.api.api.addEventListener('execution_success', () => { window.finished = true })"
+        self.page.evaluate(f"() => {{ window.finished = false; {events} }}")
         self.frontend.queue()
-        self.page.evaluate("async (run) => { await run.ended }", handle)
-        self.page.wait_for_timeout(6000)  # viewers draw, pictures arrive
+        self.page.wait_for_function("window.finished", timeout=600_000)
+        self.page.wait_for_timeout(15_000)  # viewers draw, pictures arrive
         self.open = name
 
     def photograph(self, box: tuple[float, float, float, float], width: int) -> Image.Image:

@@ -85,12 +85,12 @@ def scene(prompt: str, image: str | None = "picture", index: int = INDEX, seed: 
     if image:
         links["image"] = (image, 0)
         values["image_index"] = index
-    return Node("FlashWorld_Generate", values, links, size=(400, 330))
+    return Node("FlashWorld_Generate", values, links, size=(420, 620))  # with its preview
 
 
 def render(splat: str = "scene", **values: Any) -> Node:
     links = {"splat": (splat, 0), "trajectory": ("path", 0)}
-    return Node("FlashWorld_RenderViews", {**LARGE, "background": GREY, **values}, links, size=(320, 0))
+    return Node("FlashWorld_RenderViews", {**LARGE, "background": GREY, **values}, links, size=(340, 330))
 
 
 def show(source: str, slot: int, title: str, size: tuple[int, int] = (420, 340)) -> Node:
@@ -111,7 +111,7 @@ def save_video(source: str, prefix: str, title: str) -> Node:
 
 def export(splat: str, prefix: str) -> Node:
     links = {"splat": (splat, 0), "camera": ("scene", 2)}
-    return Node("FlashWorld_ExportScene", {"filename_prefix": prefix}, links, size=(340, 0))
+    return Node("FlashWorld_ExportScene", {"filename_prefix": prefix}, links, size=(420, 420))
 
 
 def preview(splat: str = "scene") -> Node:
@@ -181,8 +181,8 @@ WORKFLOWS = {
         {
             "note": note(""),
             "model": model(),
-            "path": path("dolly_in", 0.3),
-            "scene": scene("a red box on a green ground under a blue sky", image=None, seed=1),
+            "path": path("arc", 24.0),
+            "scene": scene("a red box on a green ground under a blue sky", image=None, seed=2),
             "views": show("scene", 1, "The scene from every view of the path"),
             "preview": preview(),
             "export": export("scene", "FlashWorld/text_to_scene"),
@@ -243,7 +243,7 @@ WORKFLOWS = {
                 "FlashWorld_SaveCameraPath",
                 {"filename_prefix": "FlashWorld/custom_path"},
                 {"trajectory": ("path", 0)},
-                size=(320, 0),
+                size=(340, 130),
             ),
             "scene": scene(WORDS, index=3),
             "views": show("scene", 1, "The scene from every view of the path"),
@@ -278,7 +278,7 @@ WORKFLOWS = {
                 "FlashWorld_RenderViews",
                 {"background": GREY},
                 {"splat": ("scene", 0), "trajectory": ("far", 0)},
-                size=(320, 0),
+                size=(340, 330),
             ),
             "clip": video("film", 0),
             "saved": save_video("clip", "FlashWorld/views", "Pictures"),
@@ -309,7 +309,7 @@ WORKFLOWS = {
                 "FlashWorld_CleanScene",
                 {"min_opacity": 0.02, "max_gaussians": 5000},
                 {"splat": ("scene", 0), "trajectory": ("path", 0)},
-                size=(340, 0),
+                size=(340, 420),
             ),
             "before": render(),
             "after": render("clean"),
@@ -340,7 +340,7 @@ WORKFLOWS = {
                 "FlashWorld_RenderViews",
                 {"width": 768, "height": 512, "background": GREY},
                 {"splat": ("scene", 0), "camera": ("preview", 0)},
-                size=(320, 0),
+                size=(340, 330),
             ),
             "shown": show("still", 0, "This view, rendered"),
             "snapshot": show("preview", 1, "Snapshot, transparent"),
