@@ -89,7 +89,9 @@ def main(host: str, pack: str) -> dict:
         torch.tensor([700.0]),
         torch.randn(1, config.text_length, config.transformer["text_dim"], generator=g),
     )
-    found |= streamed(loaded.parts["transformer"], torch, inputs)
+    for dtype in (torch.float32, torch.bfloat16):  # half precision keeps some layers in single precision
+        part = memory.LoadedModel(load_model("tiny", dtype=dtype)).parts["transformer"]
+        found[str(dtype)] = streamed(part, torch, inputs)
     found["oom_is_known"] = memory.is_out_of_memory(torch.OutOfMemoryError("x"))
     found["others_are_not"] = not memory.is_out_of_memory(RuntimeError("x"))
     network = weakref.ref(loaded.model.transformer)

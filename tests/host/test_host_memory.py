@@ -36,9 +36,11 @@ def test_networks_are_the_hosts_from_first_use_to_unloading(found: dict[str, Any
     assert found["loaded_after_unload"] == 0
 
 
-def test_a_transformer_loaded_in_part_computes_the_same(found: dict[str, Any]) -> None:
-    assert found["lowvram"] and 0.2 < found["loaded_share"] < 0.8
-    assert found["equal_in_part"] and found["equal_after_eviction"] and found["equal_after_detach"]
+@pytest.mark.parametrize("dtype", ["torch.float32", "torch.bfloat16"])
+def test_a_transformer_loaded_in_part_computes_the_same(found: dict[str, Any], dtype: str) -> None:
+    of = found[dtype]
+    assert of["lowvram"] and 0.2 < of["loaded_share"] < 0.8
+    assert of["equal_in_part"] and of["equal_after_eviction"] and of["equal_after_detach"]
 
 
 def test_the_hosts_out_of_memory_is_recognised(found: dict[str, Any]) -> None:
