@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from viewer_tools import viewer  # noqa: F401  a fixture
 
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "output" / "screenshots"

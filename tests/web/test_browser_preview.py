@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_browser_viewer import scene
+from viewer_tools import scene
 
 from flashworld_core.formats.stream import write_stream
 

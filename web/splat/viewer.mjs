@@ -64,7 +64,7 @@ import { Toolbar } from "./toolbar.mjs";
 import { completeSettings } from "./settings.mjs";
 import { drawPath } from "./path_overlay.mjs";
 import { framing, toPose } from "./camera.mjs";
-import { STYLE } from "./style.mjs";
+import { buildShell, fillWindow, say } from "./shell.mjs";
 
 /**
  * @param {HTMLElement} element is filled; its size is the viewer's
@@ -83,7 +83,7 @@ class Viewer {
     this.scene = null;
     this.gpu = acquireGpu();
     this.sorter = acquireSorter();
-    this.#build(element);
+    Object.assign(this, buildShell(element));
     this.stage = new Stage({
       gpu: this.gpu,
       sorter: this.sorter,
@@ -98,7 +98,7 @@ class Viewer {
         if (this.settings.path) drawPath(context, view, this.cameras, this.player.index);
         options.overlay?.(context, view);
       },
-      onLost: (lost) => this.#message(lost ? "The graphics card was reset. Waiting for it ..." : ""),
+      onLost: (lost) => say(this.message, lost ? "The graphics card was reset. Waiting for it ..." : ""),
     });
     this.player = new Player(this.stage, () => this.toolbar?.showPlayer(this.player, this.cameras.length));
     this.controls = new Controls(this.root, this.picture, this.stage, this);
@@ -127,7 +127,7 @@ class Viewer {
       begin(); // another viewer may have loaded it already
       await scene.loaded;
       begin();
-      if (mine()) this.#message(scene.header.count === 0 ? "Nothing to see in this scene." : "");
+      if (mine()) say(this.message, scene.header.count === 0 ? "Nothing to see in this scene." : "");
       return mine();
     } catch (error) {
       if (!mine()) return false;
@@ -135,7 +135,7 @@ class Viewer {
         this.pending = null;
         scene.release();
       }
-      this.#message(error.message);
+      say(this.message, error.message);
       this.options.onError?.(error);
       throw error;
     } finally {
@@ -212,8 +212,7 @@ class Viewer {
   }
 
   setStatus(text) {
-    this.statusLine.textContent = text;
-    this.statusLine.hidden = !text;
+    say(this.status, text);
   }
 
   redraw() {
@@ -238,19 +237,9 @@ class Viewer {
     return this.root.classList.contains("full");
   }
 
-  /** Over the whole page: in the browser's top layer, because a graph editor transforms what it contains. */
   setFullWindow(on) {
     if (on === this.fullWindow) return;
-    this.root.classList.toggle("full", on);
-    if (this.root.showPopover) {
-      if (on) {
-        this.root.popover = "manual";
-        this.root.showPopover();
-      } else {
-        this.root.hidePopover();
-        this.root.removeAttribute("popover");
-      }
-    }
+    fillWindow(this.root, on);
     this.toolbar?.showFullWindow(on);
     this.focus();
   }
@@ -270,45 +259,11 @@ class Viewer {
     this.root = null;
   }
 
-  #build(element) {
-    // A shadow tree keeps the page's styles out and ours in.
-    this.holder = document.createElement("div");
-    this.holder.dataset.captureWheel = "true"; // a graph editor leaves the wheel to us while we have the focus
-    Object.assign(this.holder.style, { width: "100%", height: "100%", minHeight: "0" });
-    const shadow = this.holder.attachShadow({ mode: "open" });
-    const style = document.createElement("style");
-    style.textContent = STYLE;
-    this.root = document.createElement("section");
-    this.root.className = "viewer";
-    this.root.tabIndex = 0;
-    this.root.setAttribute("aria-label", "3D scene");
-    this.picture = document.createElement("div");
-    this.picture.className = "picture";
-    this.statusLine = document.createElement("p");
-    this.statusLine.className = "status";
-    this.statusLine.setAttribute("role", "status");
-    this.statusLine.hidden = true;
-    this.messageLine = document.createElement("p");
-    this.messageLine.className = "message";
-    this.messageLine.setAttribute("role", "alert");
-    this.messageLine.hidden = true;
-    this.picture.append(this.statusLine, this.messageLine);
-    this.root.append(this.picture);
-    shadow.append(style, this.root);
-    element.append(this.holder);
-  }
-
   #show(scene) {
     const before = this.scene;
     this.scene = scene;
     this.stage.setScene(scene);
     this.toolbar?.showScene(scene?.header ?? null);
     before?.release();
-  }
-
-  #message(text) {
-    if (!this.messageLine) return;
-    this.messageLine.textContent = text;
-    this.messageLine.hidden = !text;
   }
 }
