@@ -133,9 +133,10 @@ class Screen:
     def nodes(self, name: str, *kinds: str, title: str = "", width: int = 720) -> Image.Image:
         """The nodes of these types with all between them."""
         ids = [int(node_id(read(name), kind, title if kind == kinds[-1] else "")) for kind in kinds]
-        return self.photograph(self._around(ids), width)
+        return self.photograph(self.around(ids), width)
 
-    def _around(self, ids: list[int], margin: float = 14.0) -> tuple[float, float, float, float]:
+    def around(self, ids: list[int], margin: float = 14.0) -> tuple[float, float, float, float]:
+        """The rectangle these nodes take up: x, y, width, height in graph pixels."""
         code = f"(ids) => ids.map((id) => {APP}.graph.getNodeById(id)).map((n) => [...n.pos, ...n.size])"
         boxes = np.array(self.page.evaluate(code, ids))
         low = boxes[:, :2].min(0) - [margin, margin + TITLE_BAR]
@@ -165,6 +166,7 @@ def help_pictures(make: Maker, screen: Screen) -> None:
     before, after = (make.shown("clean_and_export", t) for t in ("Before: all Gaussians", "After: 5 000 at most"))
     save("CleanScene", grid([[before[6], after[6]]], (720, 240)))
     save("ExportScene", exported(make))
+    screen.page.set_viewport_size({"width": 1600, "height": 1500})  # tall nodes stay legible
     screen.show("image_to_scene")
     save("LoadModel", screen.nodes("image_to_scene", "FlashWorld_LoadModel", width=560))
     save("Generate", screen.nodes("image_to_scene", "FlashWorld_Generate", "PreviewImage", title=VIEWS, width=560))
@@ -175,8 +177,8 @@ def help_pictures(make: Maker, screen: Screen) -> None:
     screen.page.wait_for_timeout(1500)
     spread = "graph.nodes.forEach((n, i) => { n.pos = [i * 380, 0]; n.setSize([320, n.size[1]]); })"
     screen.page.evaluate(f"() => {{ const graph = {APP}.graph; {spread}; }}")
-    save("LoadCameraPath", screen.photograph((-14, -44, 348, 170), 560))
-    save("SaveCameraPath", screen.photograph((366, -44, 348, 140), 560))
+    save("LoadCameraPath", screen.photograph(screen.around([1]), 480))
+    save("SaveCameraPath", screen.photograph(screen.around([2]), 480))
 
 
 def exported(make: Maker) -> Image.Image:

@@ -150,7 +150,7 @@ BOW = keyframes(
     ((0.26, -0.06, 0.04), (0.9924, -0.0218, -0.1209, 0.0), 52.0),
 )
 
-WORDS = "a figure in a pink dress on a green hill under a blue sky"
+WORDS = "colourful shapes on green ground"
 
 WORKFLOWS = {
     "image_to_scene": Workflow(
