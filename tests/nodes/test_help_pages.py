@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PACK, ROOT
+from flashworld_pack.nodes import NODES
 
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "web" / "docs"
-NODES = sys.modules[PACK].nodes.NODES
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)

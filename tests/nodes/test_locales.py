@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 
 import pytest
-from conftest import PACK
+from flashworld_pack.nodes import NODES
 from make_locales import FOLDER, as_file, locale
-
-NODES = sys.modules[PACK].nodes.NODES
 
 
 @pytest.mark.parametrize("name", ["nodeDefs.json", "main.json"])

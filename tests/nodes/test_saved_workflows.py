@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PACK, ROOT
+from flashworld_pack.nodes import NODES
 
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "workflows"
 FILES = sorted(FOLDER.glob("*.json"))
 NAMES = {
@@ -31,7 +31,7 @@ every_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 @pytest.fixture
 def schemas(host) -> dict[str, Any]:
     """Of the pack's nodes, by id."""
-    return {schema.node_id: schema for schema in (node.GET_SCHEMA() for node in sys.modules[PACK].nodes.NODES)}
+    return {schema.node_id: schema for schema in (node.GET_SCHEMA() for node in NODES)}
 
 
 def read(file: Path) -> dict[str, Any]:
