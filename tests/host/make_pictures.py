@@ -124,7 +124,7 @@ class Screen:
         self.page.wait_for_timeout(2500)
         clip = {"x": room["x"], "y": room["y"], "width": w * scale, "height": h * scale}
         file = self.make.base / "shot.png"
-        self.page.screenshot(path=file, clip=clip)
+        self.page.screenshot(path=file, clip=clip, timeout=240_000)
         picture = Image.open(file).convert("RGB")
         if picture.width > width:
             picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
@@ -204,7 +204,7 @@ def main() -> None:
                 screen = Screen(page, make)
                 if "screen" in what:
                     screen.show("image_to_scene")
-                    page.page.screenshot(path=Path(base) / "screen.png")
+                    page.page.screenshot(path=Path(base) / "screen.png", timeout=240_000)
                     whole = Image.open(Path(base) / "screen.png").convert("RGB")
                     whole.save(PACK / "docs" / "comfyui.jpg", quality=QUALITY, optimize=True)
                 if "nodes" in what:
