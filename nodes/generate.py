@@ -13,6 +13,7 @@ from .host.run import NodeRun
 logger = logging.getLogger(__name__)
 
 TITLE = "Generate Scene (FlashWorld)"
+SIZES = ("path", "model")
 PREVIEW_NODE = "FlashWorld_PreviewScene"
 PREVIEW_BUDGET = 200_000  # Gaussians sent to the browser after each step
 _GENERATE, _VIEWS = (0.0, 0.9), (0.9, 1.0)  # parts of the progress bar
@@ -75,7 +76,7 @@ class Generate(api.ComfyNode):
                 api.input(
                     io.Combo,
                     "size_from",
-                    options=["path", "model"],
+                    options=list(SIZES),
                     default="path",
                     advanced=True,
                     tooltip="Size of the views: that of the camera path, or the one the model was trained at. Larger "
@@ -205,6 +206,7 @@ def _sized(cameras, config, size_from: str):
     """The path at the size that is generated."""
     from ..flashworld_core.generators.flashworld.condition import Crop
 
+    sockets.checked_choice("size_from", size_from, SIZES)
     if size_from != "model":
         return cameras
     return Crop.centred(cameras.width, cameras.height, config.width, config.height).adjust_intrinsics(cameras)

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from ..flashworld_core.errors import FlashWorldError
+from . import sockets
 from .host import api, folders
 from .host.api import io
 from .host.run import NodeRun
@@ -78,6 +79,7 @@ class LoadModel(api.ComfyNode):
     @classmethod
     def execute(cls, model, dtype="auto", vae=None, clip=None):
         with NodeRun(TITLE) as run:
+            sockets.checked_choice("dtype", dtype, DTYPES)
             return api.NodeOutput(load(run, model, dtype, vae, clip))
 
 

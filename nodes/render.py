@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TITLE = "Render Scene Views"
 AS_GENERATED = "as generated"
+SOFTNESSES = (AS_GENERATED, "sharp")
 DEFAULT_SIZE = (704, 480)  # of a lone camera
 _MEMORY_SHARE = 0.9  # of what is free, that the pictures may take
 
@@ -92,7 +93,7 @@ class RenderViews(api.ComfyNode):
                 api.input(
                     io.Combo,
                     "softness",
-                    options=[AS_GENERATED, "sharp"],
+                    options=list(SOFTNESSES),
                     default=AS_GENERATED,
                     advanced=True,
                     tooltip="For pictures larger than the views the scene was made from: as generated keeps them as "
@@ -140,6 +141,7 @@ class RenderViews(api.ComfyNode):
         from ..flashworld_core.rendering.render import LOW_PASS
 
         with NodeRun(TITLE) as run:
+            sockets.checked_choice("softness", softness, SOFTNESSES)
             color = color_from_text(background)
             scene = renderable_scene(splat)
             cameras = cameras_to_render(run, trajectory, camera, width, height, frames)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Collection
 from typing import Any
 
 import comfy.model_management
@@ -106,6 +107,16 @@ def picture_in(image: Any, node_input: str = "image") -> Tensor:
     if picture.shape[-1] == 4:
         return picture[..., :3] * picture[..., 3:] + (1 - picture[..., 3:])
     return picture.expand(-1, -1, 3).contiguous()
+
+
+def checked_choice(name: str, value: str, options: Collection[str]) -> None:
+    """Refuse what is not in a list: hosts up to 0.3 take any value for a list of this kind of node.
+
+    Raises:
+        FlashWorldError: ``value``, of the input called ``name``, is none of ``options``.
+    """
+    if not isinstance(value, str) or value not in options:
+        raise FlashWorldError(f"{name} must be one of {', '.join(options)}; got {str(value)[:80]!r}.")
 
 
 def checked_numbers(**values: float) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..flashworld_core.errors import FlashWorldError
 from ..flashworld_core.trajectories.easing import EASINGS
 from ..flashworld_core.trajectories.presets import PRESETS
-from . import path_files
+from . import path_files, sockets
 from .host import api, folders
 from .host.api import io
 from .host.deferred import defer
@@ -205,6 +205,8 @@ class CameraPath(api.ComfyNode):
         from ..flashworld_core.trajectories.wan_embedding import wan_camera_embedding, wan_shape
 
         with NodeRun(TITLE):
+            sockets.checked_choice("source", source, SOURCES)
+            sockets.checked_choice("easing", easing, EASINGS)
             lens = {"width": width, "height": height, "vertical_fov_degrees": field_of_view, "easing": easing}
             connected = api.grown(cameras, "cameras", "camera")
             if connected or source == "keyframes":

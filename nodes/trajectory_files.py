@@ -126,6 +126,7 @@ class SaveCameraPath(api.ComfyNode):
         from ..flashworld_core.trajectories.files import write_cameras
 
         with NodeRun(SAVE_TITLE) as run:
+            sockets.checked_choice("format", format, FORMATS)
             cameras = sockets.checked_trajectory(trajectory)
             target = folders.OutputFile(filename_prefix, EXTENSIONS.get(format, ""), cameras.width, cameras.height)
             try:

@@ -137,6 +137,12 @@ VALUES = [
     ("FlashWorld_CameraPath", "moves", "orbit:1e400+" * 50),
     ("FlashWorld_CameraPath", "preset", "__import__('os')"),
     ("FlashWorld_CameraPath", "source", {"a": 1}),
+    ("FlashWorld_CameraPath", "easing", "sideways"),
+    ("FlashWorld_LoadModel", "dtype", "int1"),
+    ("FlashWorld_Generate", "size_from", "the moon"),
+    ("FlashWorld_RenderViews", "softness", ["a", "b", "c"]),
+    ("FlashWorld_ExportScene", "format", "../ply"),
+    ("FlashWorld_CleanScene", "crop", "\x00"),
     ("FlashWorld_Generate", "steps", 10**9),
     ("FlashWorld_Generate", "seed", -1),
     ("FlashWorld_Generate", "image_index", -(10**20)),
@@ -169,8 +175,13 @@ def test_values_out_of_range_are_refused(
     client: HostClient, object_info: dict[str, Any], host: HostServer, outside: Path, kind: str, name: str, value: Any
 ) -> None:
     graph = SceneGraph(object_info)
-    if kind in ("FlashWorld_CameraPath", "FlashWorld_Generate"):
-        node = graph.path if kind == "FlashWorld_CameraPath" else graph.made
+    of_the_scene = {
+        "FlashWorld_CameraPath": graph.path,
+        "FlashWorld_Generate": graph.made,
+        "FlashWorld_LoadModel": graph.model,
+    }
+    if kind in of_the_scene:
+        node = of_the_scene[kind]
         if kind == "FlashWorld_CameraPath":
             graph[node.id]["inputs"] |= {"source": "keyframes" if name == "keyframes" else "preset", "frames": 3}
             graph[node.id]["inputs"] |= {"width": WIDTH, "height": HEIGHT}
@@ -183,7 +194,7 @@ def test_values_out_of_range_are_refused(
             graph.add("FlashWorld_ExportScene", splat=node[0], filename_prefix="hostile/scene")
         if kind == "FlashWorld_RenderViews":
             graph.save(node[0], "hostile/views")
-    if kind in ("FlashWorld_CameraPath", "FlashWorld_Generate"):
+    if kind in of_the_scene:
         graph.save(graph.views, "hostile/made")
     before = everything(host, outside)
     refused(client, graph, node.id)

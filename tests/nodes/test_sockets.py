@@ -103,6 +103,13 @@ def test_progress_and_text_reach_the_node(host):
     assert host.server.texts == [("hello", "7")]
 
 
+@pytest.mark.parametrize("value", ["sideways", "", None, 3, ["path"], {"a": 1}, "x" * 9000])
+def test_choices_off_the_list_are_refused_by_name(value):
+    sockets.checked_choice("crop", "box", {"box": 1, "path": 2})
+    with pytest.raises(FlashWorldError, match="^crop must be one of box, path; got .{0,90}$"):
+        sockets.checked_choice("crop", value, ("box", "path"))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_are_none_are_refused_by_name(value):
     sockets.checked_numbers(max_size=0.5, min_opacity=0)
