@@ -150,35 +150,42 @@ def load_path_graph(make: Maker) -> dict[str, Any]:
     graph = Graph(make.client.object_info())
     loaded = graph.add("FlashWorld_LoadCameraPath", file=PATH)
     graph.add("FlashWorld_SaveCameraPath", trajectory=loaded[0], format="nerfstudio")
-    return graph
+    far = {id: f"90{id}" for id in graph}  # ids without results, which the frontend would show on these nodes
+    graph["2"]["inputs"]["trajectory"] = [far["1"], 0]
+    return {far[id]: node for id, node in graph.items()}
+
+
+def save_help(node: str, picture: Image.Image) -> None:
+    picture.save(HELP / f"FlashWorld_{node}.jpg", quality=QUALITY, optimize=True)
 
 
 def help_pictures(make: Maker, screen: Screen) -> None:
     """One picture for each help page."""
-
-    def save(node: str, picture: Image.Image) -> None:
-        picture.save(HELP / f"FlashWorld_{node}.jpg", quality=QUALITY, optimize=True)
-
     film = "render_depth_and_holes_video"
     views, depth = make.film(film, "Pictures"), make.film(film, "Depth")
     normals, holes = make.shown(film, "Normals"), make.shown(film, "Holes, for inpainting", "MaskPreview")
-    save("RenderViews", grid([[views[3], depth[3]], [normals[3], holes[3]]], (720, 480)))
+    save_help("RenderViews", grid([[views[3], depth[3]], [normals[3], holes[3]]], (720, 480)))
     before, after = (make.shown("clean_and_export", t) for t in ("Before: all Gaussians", "After: 5 000 at most"))
-    save("CleanScene", grid([[before[6], after[6]]], (720, 240)))
-    save("ExportScene", exported(make))
+    save_help("CleanScene", grid([[before[6], after[6]]], (720, 240)))
+    save_help("ExportScene", exported(make))
     screen.page.set_viewport_size({"width": 1600, "height": 1500})  # tall nodes stay legible
     screen.show("image_to_scene")
-    save("LoadModel", screen.nodes("image_to_scene", "FlashWorld_LoadModel", width=560))
-    save("Generate", screen.nodes("image_to_scene", "FlashWorld_Generate", "PreviewImage", title=VIEWS, width=560))
-    save("PreviewScene", screen.nodes("image_to_scene", "FlashWorld_PreviewScene"))
+    save_help("LoadModel", screen.nodes("image_to_scene", "FlashWorld_LoadModel", width=560))
+    save_help("Generate", screen.nodes("image_to_scene", "FlashWorld_Generate", "PreviewImage", title=VIEWS, width=560))
+    save_help("PreviewScene", screen.nodes("image_to_scene", "FlashWorld_PreviewScene"))
     screen.show("custom_path_keyframes")
-    save("CameraPath", screen.nodes("custom_path_keyframes", "FlashWorld_CameraPath", width=560))
+    save_help("CameraPath", screen.nodes("custom_path_keyframes", "FlashWorld_CameraPath", width=560))
+    path_file_pictures(make, screen)
+
+
+def path_file_pictures(make: Maker, screen: Screen) -> None:
+    """Those of Load and Save Camera Path, which no workflow has side by side."""
     screen.frontend.load_api(load_path_graph(make))
     screen.page.wait_for_timeout(1500)
     spread = "graph.nodes.forEach((n, i) => { n.pos = [i * 380, 0]; n.setSize([320, n.size[1]]); })"
     screen.page.evaluate(f"() => {{ const graph = {APP}.graph; {spread}; }}")
-    save("LoadCameraPath", screen.photograph(screen.around([1]), 480))
-    save("SaveCameraPath", screen.photograph(screen.around([2]), 480))
+    save_help("LoadCameraPath", screen.photograph(screen.around([901]), 480))
+    save_help("SaveCameraPath", screen.photograph(screen.around([902]), 480))
 
 
 def exported(make: Maker) -> Image.Image:
