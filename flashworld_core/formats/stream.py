@@ -43,7 +43,7 @@ from .stream_rows import HARMONICS_BYTES, decode_rows, encode_rows
 
 MAGIC = b"FWSPLAT1"
 ALIGN = 2048
-FIRST_CHUNK = 16 * ALIGN  # small: something to look at early
+FIRST_CHUNK = 8 * ALIGN  # small: something to look at early
 CHUNK = 64 * ALIGN
 DEFAULT_BUDGET = 1_500_000
 ALPHA_MIN = 1 / 255

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from viewer_tools import POSES, picture, psnr, reference, scene
 
+from flashworld_core.formats.stream import FIRST_CHUNK
+
 pytestmark = pytest.mark.browser
 
 
@@ -159,7 +161,7 @@ def test_draws_before_everything_has_arrived(viewer):
       return { early, done, late: { ...one.stats } };
     }"""
     found = viewer.run(streaming, address)
-    assert found["early"]["count"] == 16 * 2048 and found["early"]["shown"] > 1000, found
+    assert found["early"]["count"] == FIRST_CHUNK and found["early"]["shown"] > 1000, found
     assert found["done"] is True and found["late"]["count"] == 40_000 and found["late"]["total"] == 40_000
 
 

@@ -9,6 +9,7 @@ export const FAR = 1000;
 const SEEN_MARGIN = 1.15; // wider than the picture, so that a turn meets sorted Gaussians
 const MOVE_TIME = 450; // milliseconds of an animated move
 const MAX_PIXEL_RATIO = 2;
+const GROWTH = 1.6; // while a scene arrives: drawn anew when there is this much more of it, or all
 
 export class Stage {
   constructor({ gpu, sorter, box, adaptive, onFrame, onView, overlay, onLost }) {
@@ -19,7 +20,7 @@ export class Stage {
     this.pose = toPose({ position: [0, 0, 0], quaternion: [1, 0, 0, 0] });
     this.focusDistance = 2; // world units ahead: what orbiting turns around
     this.scene = null;
-    this.style = { mode: "color", degree: 3, background: [0, 0, 0] };
+    this.style = { mode: "color", degree: 3, background: [0, 0, 0], empty: "#000000" };
     this.frame = null;
     this.shown = this.sortTime = 0;
     this.seen = null; // camera of the order in use
@@ -84,7 +85,7 @@ export class Stage {
     this.seen = null;
     this.renderer.setOrder(new Uint32Array(0), [1, 10]);
     this.shown = 0;
-    this.stopScene = scene?.onChange(() => this.redraw());
+    this.stopScene = scene?.onChange(() => this.#hasGrown() && this.redraw());
     this.redraw();
   }
 
@@ -112,7 +113,8 @@ export class Stage {
   }
 
   setStyle({ mode, degree, background, soft }) {
-    this.style = { mode, degree, soft, background: colorOf(background) };
+    const empty = mode === "opacity" ? "#000000" : background;
+    this.style = { mode, degree, soft, background: colorOf(background), empty };
     this.redraw();
   }
 
@@ -166,6 +168,23 @@ export class Stage {
     const width = Math.max(1, Math.round(this.canvas.width * scale));
     const height = Math.max(1, Math.round(this.canvas.height * scale));
     const started = performance.now();
+    if (this.renderer.order.length) this.#drawScene(camera, width, height);
+    else {
+      this.context.fillStyle = this.style.empty; // no need to trouble the graphics card
+      this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
+    }
+    this.resolution.drawn(now, performance.now() - started);
+    clearTimeout(this.refining);
+    if (this.resolution.due !== null) this.refining = setTimeout(() => this.redraw(), this.resolution.due);
+    this.#drawAbove();
+    this.onFrame();
+    const settled = !this.sorting && this.#sorted(camera) && !this.dirty && scale === 1 && !this.steps.size;
+    if (settled && (!this.scene || this.scene.error || this.scene.count >= (this.scene.capacity ?? Infinity))) {
+      for (const done of this.waiting.splice(0)) done();
+    }
+  }
+
+  #drawScene(camera, width, height) {
     this.renderer.draw(this.scene, {
       ...this.style, width, height, near: NEAR, far: FAR,
       position: this.pose.position,
@@ -176,15 +195,6 @@ export class Stage {
     this.context.drawImage(
       canvas, 0, canvas.height - height, width, height, 0, 0, this.canvas.width, this.canvas.height,
     );
-    this.resolution.drawn(now, performance.now() - started);
-    clearTimeout(this.refining);
-    if (this.resolution.due !== null) this.refining = setTimeout(() => this.redraw(), this.resolution.due);
-    this.#drawAbove();
-    this.onFrame();
-    const settled = !this.sorting && this.#sorted(camera) && !this.dirty && scale === 1 && !this.steps.size;
-    if (settled && (!this.scene || this.scene.error || this.scene.count >= (this.scene.capacity ?? Infinity))) {
-      for (const done of this.waiting.splice(0)) done();
-    }
   }
 
   #camera() {
@@ -198,11 +208,18 @@ export class Stage {
     };
   }
 
-  /** Is the order in use the one of this camera, with everything that has arrived? */
+  /** Has so much arrived since the order in use was made that it is worth another one? */
+  #hasGrown() {
+    const { scene: { count, capacity }, seen } = this;
+    const known = seen?.known ?? 0;
+    return count > known && (count >= capacity || count >= GROWTH * known);
+  }
+
+  /** Is the order in use the one of this camera, with what has arrived? */
   #sorted(camera) {
     if (!this.scene?.count) return true;
     const { seen } = this;
-    return seen !== null && seen.known >= this.scene.count && JSON.stringify(seen.camera) === JSON.stringify(camera);
+    return seen !== null && !this.#hasGrown() && JSON.stringify(seen.camera) === JSON.stringify(camera);
   }
 
   async #sort(camera) {
