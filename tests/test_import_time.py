@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("numba", "diffusers", "transformers", "gsplat", "PIL", "scipy", "av", "safetensors", "huggingface_hub")
+STANDIN = str(Path(__file__).parent / "nodes" / "standin")
 PROGRAM = """
 import sys, torch
+sys.path.append(sys.argv[2])
 before = set(sys.modules)
 for name in sys.argv[1].split():
     __import__(name)
@@ -20,7 +22,12 @@ def newly_loaded(modules):
     """Top-level names that importing ``modules`` adds to those of torch, in a fresh interpreter."""
     root = Path(__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, modules], capture_output=True, text=True, cwd=root, check=True, timeout=300
+        [sys.executable, "-c", PROGRAM, modules, STANDIN],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        check=True,
+        timeout=300,
     )
     return set(done.stdout.split())
 
@@ -35,6 +42,13 @@ def newly_loaded(modules):
 def test_import_loads_no_heavy_library(modules):
     loaded = newly_loaded(modules)
     assert "flashworld_core" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_the_nodes_load_no_heavy_library():
+    """The pack as ComfyUI loads it, against the stand-in host."""
+    loaded = newly_loaded("tests.nodes.conftest")
+    assert {"flashworld_pack", "comfy_api"} <= loaded
     assert not loaded & set(HEAVY)
 
 

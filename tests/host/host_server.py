@@ -146,6 +146,7 @@ class HostServer:
         except BaseException:
             self.stop()
             raise
+        self.start_log = self.log
         return self
 
     def __exit__(self, *_: object) -> None:
