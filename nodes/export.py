@@ -137,13 +137,8 @@ def preview_camera(scene: Gaussians, camera: dict | None) -> Cameras:
         if not isinstance(camera, dict):
             raise FlashWorldError(f"the camera input needs a LOAD3D_CAMERA, got {type(camera).__name__}.")
         return from_load3d(camera, *_size(camera))
-    known = scene.metadata.get(sockets.CAMERA_METADATA)
-    if isinstance(known, dict):
-        try:
-            return from_load3d(known, *_size(known))
-        except FlashWorldError:
-            pass  # metadata comes from files; a broken entry is as good as none
-    return framing_camera(scene, *_size({}))
+    known = sockets.camera_of(scene)
+    return framing_camera(scene, *_size({})) if known is None else from_load3d(known, *_size(known))
 
 
 def _size(camera: dict) -> tuple[int, int]:

@@ -136,8 +136,19 @@ def viewpoints(scene: Gaussians, trajectory: Any = None) -> Tensor | None:
 
     if trajectory is not None:
         return checked_trajectory(trajectory).positions
+    camera = camera_of(scene)
+    return None if camera is None else from_load3d(camera, 1, 1).positions
+
+
+def camera_of(scene: Gaussians) -> dict | None:
+    """LOAD3D_CAMERA of the view a scene was made from; None where it names none that can be used."""
+    from ..flashworld_core.trajectories.load3d import from_load3d
+
     camera = scene.metadata.get(CAMERA_METADATA)
+    if not isinstance(camera, dict):
+        return None
     try:
-        return from_load3d(camera, 1, 1).positions if isinstance(camera, dict) else None
+        from_load3d(camera, 1, 1)
     except FlashWorldError:
         return None  # metadata comes from files; a broken entry is as good as none
+    return camera
