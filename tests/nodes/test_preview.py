@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -68,6 +69,14 @@ def test_without_a_path_a_generated_scene_is_seen_from_the_origin_and_another_on
     assert camera["position"]["x"] == pytest.approx(50, abs=0.2)
     edge = torch.cat([image[0, 0, :, 3], image[0, -1, :, 3], image[0, :, 0, 3], image[0, :, -1, 3]])
     assert image[0, ..., 3].max() > 0.9 and edge.mean() < 0.2
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e5])
+def test_scenes_of_any_size_are_pictured(host, size):
+    gaussians = scene(generator="flashworld")
+    resized = dataclasses.replace(gaussians, means=gaussians.means * size, scales=gaussians.scales * size)
+    wanted = run_node(sockets.splat_from_gaussians(gaussians))[2]
+    torch.testing.assert_close(run_node(sockets.splat_from_gaussians(resized))[2], wanted, rtol=0, atol=2e-3)
 
 
 def test_picture_is_the_renderers_at_the_view_with_straight_alpha(host):
