@@ -62,6 +62,15 @@ def test_large_faint_thin_and_far_gaussians(viewer, shots):
         assert psnr(seen, wanted) > 36, i
 
 
+@pytest.mark.parametrize("size", [1e-4, 1e5])
+def test_scenes_of_any_size_are_seen(viewer, size):
+    made = scene()
+    gaussians = dataclasses.replace(made, means=made.means * size, scales=made.scales * size)
+    viewer.open("one", gaussians)
+    wanted = reference(gaussians, POSES[0], near=0.01 * size, far=1000 * size)
+    assert psnr(viewer.see("one", POSES[0]), wanted) > 42
+
+
 def test_generated_scenes_are_as_soft_as_their_own_views(viewer, shots):
     made_at = 0.25 * mean_focal(cameras(POSES[1]))
     gaussians = dataclasses.replace(scene(), metadata={"focal_px": made_at})

@@ -4,8 +4,8 @@ import { Resolution } from "./resolution.mjs";
 import { SplatRenderer } from "./renderer.mjs";
 import { colorOf } from "./settings.mjs";
 
-export const NEAR = 0.01; // world units, as in the core's render()
-export const FAR = 1000;
+const NEAR = 0.01; // world units, as in the core's render(), for a scene about one unit large
+const FAR = 1000;
 const SEEN_MARGIN = 1.15; // wider than the picture, so that a turn meets sorted Gaussians
 const MOVE_TIME = 450; // milliseconds of an animated move
 const MAX_PIXEL_RATIO = 2;
@@ -76,7 +76,13 @@ export class Stage {
   }
 
   get view() {
-    return viewOf(this.pose, this.width, this.height, this.frame && this.aspect, NEAR);
+    return viewOf(this.pose, this.width, this.height, this.frame && this.aspect, this.#clip.near);
+  }
+
+  /** Near and far planes: nearer for a small scene, farther for a large one. */
+  get #clip() {
+    const radius = this.scene?.header?.radius ?? 1;
+    return { near: NEAR * Math.min(1, radius), far: FAR * Math.max(1, radius) };
   }
 
   setScene(scene) {
@@ -186,7 +192,7 @@ export class Stage {
 
   #drawScene(camera, width, height) {
     this.renderer.draw(this.scene, {
-      ...this.style, width, height, near: NEAR, far: FAR,
+      ...this.style, ...this.#clip, width, height,
       position: this.pose.position,
       rotation: camera.rotation,
       focal: focalOf(this.pose, width, height, this.frame && this.aspect),
@@ -204,7 +210,7 @@ export class Stage {
       rotation: rotationRows(this.pose),
       tangentX: (SEEN_MARGIN * this.width) / 2 / focal,
       tangentY: (SEEN_MARGIN * this.height) / 2 / focal,
-      near: NEAR, far: FAR,
+      ...this.#clip,
     };
   }
 
