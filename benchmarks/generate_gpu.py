@@ -27,21 +27,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from flashworld_core.cameras import Cameras
+from flashworld_core.checkpoints.assign import assign, single_precision_names
 from flashworld_core.gaussians import Gaussians
-from flashworld_core.generators.flashworld.assign import assign, single_precision_names
 from flashworld_core.generators.flashworld.config import FlashWorldConfig
-from flashworld_core.generators.flashworld.encoder import FrameEncoder
-from flashworld_core.generators.flashworld.gaussian_decoder import (
-    GaussianDecoder,
-    head_initial_bias,
-    head_multipliers,
-)
+from flashworld_core.generators.flashworld.gaussian_decoder import GaussianDecoder, head_initial_bias, head_multipliers
 from flashworld_core.generators.flashworld.memory import memory_plan
 from flashworld_core.generators.flashworld.pipeline import FlashWorldModel
+from flashworld_core.generators.flashworld.presets import official_config
 from flashworld_core.generators.flashworld.sampler import DEFAULT_CHUNK
-from flashworld_core.generators.flashworld.stages import ResidentStages
-from flashworld_core.generators.flashworld.transformer import build_transformer
+from flashworld_core.generators.flashworld.transformer import FlashWorldTransformer
+from flashworld_core.models.wan_vae import FrameEncoder
 from flashworld_core.rendering.render import render
+from flashworld_core.runtime.stages import ResidentStages
 from flashworld_core.trajectories.presets import make_trajectory
 
 REPORT = Path(__file__).with_name("gpu.md")
@@ -104,8 +101,8 @@ class TimedStages(ResidentStages):
 
 
 def tiny_config() -> FlashWorldConfig:
-    official = FlashWorldConfig.official()
-    transformer = official.transformer | {
+    official = official_config()
+    transformer = dataclasses.asdict(official.transformer) | {
         "num_attention_heads": 2,
         "attention_head_dim": 24,
         "in_channels": 8,
@@ -115,7 +112,7 @@ def tiny_config() -> FlashWorldConfig:
         "num_layers": 2,
         "rope_max_seq_len": 64,
     }
-    vae = official.vae | {
+    vae = dataclasses.asdict(official.vae) | {
         "base_dim": 4,
         "decoder_base_dim": 8,
         "z_dim": 8,
@@ -129,7 +126,7 @@ def tiny_config() -> FlashWorldConfig:
 def random_model(config: FlashWorldConfig, device: torch.device, dtype: torch.dtype) -> FlashWorldModel:
     """A model with random weights, each drawn on the device in its final precision: never a second copy."""
     with torch.device("meta"):
-        parts = build_transformer(config), GaussianDecoder(config), FrameEncoder(config)
+        parts = FlashWorldTransformer(config), GaussianDecoder(config), FrameEncoder(config.vae)
     generator = torch.Generator(device).manual_seed(0)
     # An untrained head: grey splats a pixel wide at depth 1, spread a little by the weights.
     fixed = {"gs_head.lrs_mul": head_multipliers(config)}
@@ -190,14 +187,14 @@ def floor_seconds(device_name: str) -> tuple[str, dict[str, float]] | None:
 def measure(arguments: argparse.Namespace) -> dict:
     device = torch.device(arguments.device)
     dtype = getattr(torch, arguments.dtype)
-    config = tiny_config() if arguments.tiny else FlashWorldConfig.official()
+    config = tiny_config() if arguments.tiny else official_config()
     cuda = device.type == "cuda"
     begin = time.perf_counter()
     model = random_model(config, device, dtype)
     build_seconds = time.perf_counter() - begin
     cameras = make_trajectory("orbit", views=config.views, width=config.width, height=config.height)
     image = torch.linspace(0, 1, config.height * config.width * 3).view(config.height, config.width, 3)
-    text = torch.zeros(1, config.text_length, config.transformer["text_dim"])
+    text = torch.zeros(1, config.text_length, config.transformer.text_dim)
     runs, scene = [], None
     for _ in range(1 + arguments.repeats):  # the first one warms up
         scene = None

@@ -24,8 +24,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from flashworld_core.formats.ply import read_ply, write_ply  # noqa: E402
-from flashworld_core.formats.ply_layout import written_names  # noqa: E402
+from flashworld_core.formats.scenes.ply import read_ply, write_ply  # noqa: E402
+from flashworld_core.formats.scenes.ply_header import written_names  # noqa: E402
 from flashworld_core.gaussians import Gaussians  # noqa: E402
 
 PIECE = 8 << 20

@@ -26,7 +26,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 import gsplat_on_cpu  # noqa: E402
 
-from flashworld_core.rendering import cpu, torch_reference  # noqa: E402
+from flashworld_core.rendering.backends import torch_reference  # noqa: E402
+from flashworld_core.rendering.backends.cpu import rasterize as cpu  # noqa: E402
 
 WIDTH, HEIGHT = 704, 480
 clock = time.perf_counter

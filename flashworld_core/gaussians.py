@@ -11,6 +11,19 @@ from .errors import FlashWorldError
 
 SH_COEFFICIENTS = (1, 4, 9, 16)  # (degree + 1) ** 2 for degree 0..3
 
+# Keys of `Gaussians.metadata`. Values are JSON values.
+GENERATOR = "generator"  # name of the generator that made the scene
+MODEL_ID = "model_id"  # which weights
+VERSION = "version"  # of this package
+SEED = "seed"
+PROMPT_SHA256 = "prompt_sha256"  # first 16 hexadecimal digits
+TRAJECTORY_SHA256 = "trajectory_sha256"  # first 16 hexadecimal digits, see `cameras.path_hash`
+TIMESTEP_INDICES = "timestep_indices"  # of the noise schedule, one per step
+SCENE_SCALE = "scene_scale"  # world units per unit of the generator; follows `ops.transform.transform`
+FOCAL_PX = "focal_px"  # mean focal length of the generation views, in their pixels
+FIRST_VIEW = "camera"  # LOAD3D_CAMERA of the view the scene was made from
+MERGED_FROM = "merged_from"  # list of the metadata of the scenes that were joined
+
 
 @dataclasses.dataclass(frozen=True)
 class Gaussians:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from . import model_info  # noqa: F401  its route
 from .clean import CleanScene
+from .comfyui import api, folders
 from .export import ExportScene
 from .generate import Generate
-from .host import api, folders
 from .load import LoadModel
 from .preview import PreviewScene
 from .render import RenderViews

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ..flashworld_core.errors import FlashWorldError, check_stop
 from . import sockets
-from .host import api
-from .host.api import io
-from .host.run import NodeRun
+from .comfyui import api
+from .comfyui.api import io
+from .comfyui.run import NodeRun
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -151,7 +151,8 @@ def cleaned(
         FlashWorldError: nothing would be left; names the step and what to change.
         Cancelled: the user stopped it.
     """
-    from ..flashworld_core.scene import budget, extent, prune
+    from ..flashworld_core.ops.measure import extent
+    from ..flashworld_core.ops.select import budget, prune
 
     steps = [("broken (NaN)", "The scene is broken: look at the node that made it.", lambda scene, _: prune(scene))]
     if min_opacity > 0:
@@ -197,7 +198,7 @@ def cleaned(
 
 
 def _box_crop(center, size) -> Crop:
-    from ..flashworld_core.scene import crop
+    from ..flashworld_core.ops.select import crop
 
     if not all(side > 0 for side in size):
         raise FlashWorldError(f"the box needs a size above 0 in every direction, got {' x '.join(map(str, size))}.")
@@ -207,7 +208,7 @@ def _box_crop(center, size) -> Crop:
 
 
 def _path_crop(run: NodeRun, trajectory, surroundings: float) -> Crop:
-    from ..flashworld_core.visibility import near_path_mask
+    from ..flashworld_core.ops.select import near_path_mask
 
     if trajectory is None:
         raise FlashWorldError(

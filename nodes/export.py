@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..flashworld_core.errors import FlashWorldError
-from ..flashworld_core.formats import supported_extensions
+from ..flashworld_core.formats.scenes import supported_extensions
 from . import sockets
-from .host import api, folders
-from .host.api import io
-from .host.run import NodeRun, metadata_disabled
-from .render import renderable_scene
+from .comfyui import api, folders
+from .comfyui.api import io
+from .comfyui.run import NodeRun, metadata_disabled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +74,7 @@ class ExportScene(api.ComfyNode):
     @classmethod
     def execute(cls, splat, filename_prefix, format="ply", camera=None):
         with NodeRun(TITLE) as run:
-            scene = renderable_scene(splat)
+            scene = sockets.renderable_scene(splat)
             story = {} if metadata_disabled() else workflow_of(cls.hidden)
             target = export(run, scene, filename_prefix, format, camera, story)
             picture = {**target.result, "filename": target.beside(".png").name}
@@ -96,8 +95,8 @@ def export(
         FlashWorldError: a name or format that cannot be used, a scene or camera that cannot be drawn, a full disk.
         Cancelled: the user stopped it.
     """
-    from ..flashworld_core.formats import write_scene
-    from ..flashworld_core.media import save_json, save_png
+    from ..flashworld_core.formats.scenes import write_scene
+    from ..flashworld_core.media.export import save_json, save_png
 
     if f".{format}" not in supported_extensions():
         known = ", ".join(extension.removeprefix(".") for extension in supported_extensions())
@@ -130,8 +129,8 @@ def workflow_of(hidden) -> dict:
 
 def preview_camera(scene: Gaussians, camera: dict | None) -> Cameras:
     """The given view, else the one the scene's metadata names, else one that takes the scene in."""
-    from ..flashworld_core.rendering.pictures import framing_camera
-    from ..flashworld_core.trajectories.load3d import from_load3d
+    from ..flashworld_core.ops.measure import framing_camera
+    from ..flashworld_core.trajectories.comfyui import from_load3d
 
     if camera is not None:
         if not isinstance(camera, dict):
@@ -151,9 +150,9 @@ def _size(camera: dict) -> tuple[int, int]:
 
 def _preview(run: NodeRun, scene: Gaussians, view: Cameras) -> Tensor:
     """[H, W, 3] picture of the scene on white."""
-    from ..flashworld_core.rendering.detail import matching_low_pass
-    from ..flashworld_core.rendering.pictures import film
-    from .host.renderer import on_render_device
+    from ..flashworld_core.rendering.constants import matching_low_pass
+    from ..flashworld_core.rendering.maps import film
+    from .comfyui.memory import on_render_device
 
     def work(device):
         return film(
@@ -171,7 +170,7 @@ def _preview(run: NodeRun, scene: Gaussians, view: Cameras) -> Tensor:
 
 def _sidecar(target: folders.OutputFile, scene: Gaussians, view: Cameras, story: dict) -> dict:
     """What the JSON file beside the scene says, free of what JSON cannot hold."""
-    from ..flashworld_core.trajectories.load3d import to_load3d
+    from ..flashworld_core.trajectories.comfyui import to_load3d
 
     content = {
         "file": target.filename,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 
 from ..flashworld_core.errors import FlashWorldError
+from ..flashworld_core.gaussians import FIRST_VIEW
 from . import sockets
-from .host import api
-from .host.api import io
-from .host.run import NodeRun
+from .comfyui import api
+from .comfyui.api import io
+from .comfyui.run import NodeRun
 
 logger = logging.getLogger(__name__)
 
@@ -133,11 +134,11 @@ def generate(
         FlashWorldError: inputs that do not fit, or too little memory.
         Cancelled: the user stopped it.
     """
-    from ..flashworld_core.generators.flashworld.request import check_views
-    from ..flashworld_core.generators.flashworld.stages import repeated
+    from ..flashworld_core.generators.flashworld.conditioning import check_views
     from ..flashworld_core.rendering.render import warm_up
-    from .host import memory
-    from .host.parts import CLIP_ADVICE, conditioning_rows
+    from ..flashworld_core.runtime.stages import repeated
+    from .comfyui import memory
+    from .comfyui.encoders import CLIP_ADVICE, conditioning_rows
 
     if not isinstance(loaded, memory.LoadedModel):
         raise FlashWorldError(
@@ -197,14 +198,14 @@ def generate(
         return scene, views, images, _first_view(scene, views)
 
     scene, views, images, camera = memory.with_clear_errors(work)
-    scene.metadata[sockets.CAMERA_METADATA] = camera  # travels with the scene, into files too
+    scene.metadata[FIRST_VIEW] = camera  # travels with the scene, into files too
     run.say(f"{len(scene):,} Gaussians from {len(views)} views of {views.width}x{views.height}")
     return sockets.splat_from_gaussians(scene), sockets.image_out(images), camera
 
 
 def _sized(cameras, config, size_from: str):
     """The path at the size that is generated."""
-    from ..flashworld_core.generators.flashworld.condition import Crop
+    from ..flashworld_core.generators.flashworld.conditioning import Crop
 
     sockets.checked_choice("size_from", size_from, SIZES)
     if size_from != "model":
@@ -242,7 +243,7 @@ def _render(run: NodeRun, stages, scene, views, chunk: int):
 def _first_view(scene, views) -> dict:
     """LOAD3D_CAMERA of the first view, its target at the distance of what it looks at."""
     from ..flashworld_core.rendering.render import render
-    from ..flashworld_core.trajectories.load3d import to_load3d
+    from ..flashworld_core.trajectories.comfyui import to_load3d
 
     seen = render(scene, views[0], modes=("expected_depth", "alpha"), near=_near(scene))
     depths = seen.expected_depth[seen.alpha > 0.5]
@@ -252,7 +253,7 @@ def _first_view(scene, views) -> dict:
 
 def _near(scene) -> float:
     """The nearest distance the model renders at, in world units."""
-    from ..flashworld_core.generators.flashworld.views import NEAR
+    from ..flashworld_core.generators.flashworld.sampler import NEAR
 
     return NEAR * scene.metadata["scene_scale"]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
 from pathlib import Path
 
 from ..flashworld_core.errors import FlashWorldError
 from . import sockets
-from .host import api, folders
-from .host.api import io
-from .host.run import NodeRun
+from .comfyui import api, folders, run
+from .comfyui.api import io
+from .comfyui.run import NodeRun
 
 TITLE = "Load FlashWorld Model"
 EMBEDDED = "flashworld-tiny (embedded)"
@@ -93,13 +95,13 @@ def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
     import torch
 
     from ..flashworld_core.generators.flashworld import checkpoint
-    from ..flashworld_core.generators.flashworld.encoder_file import find_vae
-    from .host import memory
-    from .host.parts import SocketEncoder, SocketText
+    from ..flashworld_core.models.wan_vae import find_vae
+    from .comfyui import memory
+    from .comfyui.encoders import SocketEncoder, SocketText
 
     path = model_path(name)
     folder, weights, manifest = checkpoint.open_checkpoint(path)
-    config = manifest.config
+    config = checkpoint.config_of(manifest)
     run.say("\n".join(facts(weights, manifest, dtype)))
     if vae is None:
         vae_part = find_vae(folder) or folders.find_model("vae", _is_wan_vae)
@@ -109,7 +111,7 @@ def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
         vae_part = SocketEncoder(vae, config)
         run.say("The VAE input gives the mean of what FlashWorld samples: scenes differ a little from its own VAE.")
     text = SocketText(clip, config) if clip is not None else None
-    if clip is None and not _text_beside(folder) and config.transformer["text_dim"] == 4096:
+    if clip is None and not _text_beside(folder) and config.transformer.text_dim == 4096:
         text = folders.find_model("text_encoders", _is_umt5)
         if text is None:
             run.say("No text encoder found: connect clip, or give Generate Scene a conditioning.")
@@ -135,9 +137,10 @@ def facts(weights, manifest, dtype: str) -> list[str]:
         weights, manifest: from `checkpoint.open_checkpoint`.
         dtype: one of `DTYPES`.
     """
-    from .host import memory
+    from ..flashworld_core.generators.flashworld.checkpoint import config_of
+    from .comfyui import memory
 
-    config, device = manifest.config, memory.management.get_torch_device()
+    config, device = config_of(manifest), memory.management.get_torch_device()
     count = sum(math.prod(entry.shape) for entry in weights.entries.values())
     precision = memory.dtype_for(_torch_dtype(DTYPES[dtype]), _torch_dtype(manifest.compute_dtype))
     return [
@@ -175,7 +178,7 @@ def model_path(name: str) -> Path:
 
 def plan_lines(config, device, dtype) -> list[str]:
     """The memory a generation at the model's own size needs, in words."""
-    from .host import memory
+    from .comfyui import memory
 
     plan = memory.plan_for(config, device, dtype)
     precision = str(plan.dtype).removeprefix("torch.")
@@ -236,3 +239,42 @@ def _missing_vae() -> FlashWorldError:
         "(Comfy-Org/Wan_2.2_ComfyUI_Repackaged on Hugging Face, Apache-2.0) into ComfyUI's models/vae folder and run "
         "again."
     )
+
+
+logger = logging.getLogger(__name__)
+
+
+def model_info(name: str, dtype: str = "auto") -> dict:
+    """Facts about a model of the loader's list; only the header of its file is read.
+
+    Returns:
+        ``license``, ``summary``, ``plan`` (lines) and ``error`` (empty where there is none). Names that are not on the
+        list are refused without looking for a file.
+    """
+    info = {"license": "", "summary": "", "plan": [], "error": ""}
+    if name != EMBEDDED and name not in folders.model_files():
+        return info | {"error": "There is no such model in the list; press R to refresh it."}
+    if dtype not in DTYPES:
+        return info | {"error": f"dtype must be one of {', '.join(DTYPES)}."}
+    from ..flashworld_core.generators.flashworld.checkpoint import open_checkpoint
+
+    try:
+        _, weights, manifest = open_checkpoint(model_path(name))
+        summary, _, *plan = facts(weights, manifest, dtype)
+    except FlashWorldError as error:
+        return info | {"error": str(error)}
+    return info | {"license": manifest.license, "summary": summary, "plan": plan}
+
+
+@run.route("get", "/flashworld/model_info")
+async def _answer(request):
+    """``?model=<name of the list>&dtype=<auto|bf16|fp16|fp32>``; answers with `model_info`'s result as JSON."""
+    from aiohttp import web
+
+    name, dtype = request.query.get("model", ""), request.query.get("dtype", "auto")
+    try:
+        # In a thread: opening a large file and planning take seconds at worst, and the server has others to serve.
+        return web.json_response(await asyncio.to_thread(model_info, name, dtype))
+    except Exception:
+        logger.exception("model_info failed for %r", name)
+        return web.json_response({"error": "The model could not be read; ComfyUI's log says why."}, status=500)

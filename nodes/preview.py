@@ -9,12 +9,12 @@ import torch
 
 from ..flashworld_core.cameras import Cameras
 from ..flashworld_core.errors import FlashWorldError
-from ..flashworld_core.formats.stream import DEFAULT_BUDGET, StreamInfo
+from ..flashworld_core.formats.scenes.stream import DEFAULT_BUDGET, StreamInfo
 from ..flashworld_core.gaussians import Gaussians
 from . import sockets
-from .host import api
-from .host.api import io
-from .host.run import NodeRun
+from .comfyui import api
+from .comfyui.api import io
+from .comfyui.run import NodeRun
 
 TITLE = "Preview Scene"
 UI_KEY = "flashworld_scene"
@@ -101,7 +101,7 @@ def preview(
         FlashWorldError: inputs that do not fit, or a scene with nothing to see.
         Cancelled: the user stopped it.
     """
-    from ..flashworld_core.trajectories.load3d import to_load3d
+    from ..flashworld_core.trajectories.comfyui import to_load3d
     from .preview_stream import poses_of, scene_file
 
     gaussians = sockets.gaussians_from_splat(splat)
@@ -132,8 +132,7 @@ def _chosen_view(
     view: str, width: int, height: int, path: Cameras | None, gaussians: Gaussians, info: StreamInfo
 ) -> Cameras:
     """One camera of the given size: the pose of ``view``, else the path's first, else one that sees the scene."""
-    from ..flashworld_core.rotations import quats_to_matrices
-    from ..flashworld_core.trajectories.poses import intrinsics_from_vertical_fov, pose, vertical_fov_degrees
+    from ..flashworld_core.geometry import intrinsics_from_vertical_fov, pose, quats_to_matrices, vertical_fov_degrees
 
     fov = DEFAULT_FOV
     if path is not None:
@@ -181,8 +180,8 @@ def parse_view(text: str) -> tuple[torch.Tensor, torch.Tensor, float | None]:
 
 def _picture(run: NodeRun, gaussians: Gaussians, camera: Cameras) -> torch.Tensor:
     """[1, H, W, 4] the view with straight (not premultiplied) alpha, as picture files have it."""
-    from ..flashworld_core.rendering.detail import matching_low_pass
-    from ..flashworld_core.rendering.pictures import clip_planes
+    from ..flashworld_core.ops.measure import clip_planes
+    from ..flashworld_core.rendering.constants import matching_low_pass
     from ..flashworld_core.rendering.render import render
 
     near, far = clip_planes(gaussians, camera)

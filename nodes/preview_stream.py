@@ -11,10 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from ..flashworld_core.cameras import Cameras
-from ..flashworld_core.formats.stream import StreamInfo, write_stream
+from ..flashworld_core.formats.scenes.stream import StreamInfo, write_stream
 from ..flashworld_core.gaussians import Gaussians
-from .host import folders
-from .host.run import send
+from .comfyui import folders
+from .comfyui.run import send
 
 EVENT = "flashworld.scene"
 EXTENSION = ".fws"
@@ -101,15 +101,14 @@ def scene_file(
 
 def _metadata(gaussians: Gaussians) -> dict:
     """What the viewer uses; the rest (hashes, seeds) stays here."""
-    from ..flashworld_core.rendering.detail import FOCAL
+    from ..flashworld_core.gaussians import FOCAL_PX
 
-    return {name: gaussians.metadata[name] for name in (FOCAL,) if name in gaussians.metadata}
+    return {name: gaussians.metadata[name] for name in (FOCAL_PX,) if name in gaussians.metadata}
 
 
 def poses_of(cameras: Cameras) -> list[dict]:
     """Every view as the browser takes it: a camera-to-world pose in OpenCV axes and a vertical field of view."""
-    from ..flashworld_core.rotations import matrices_to_quats
-    from ..flashworld_core.trajectories.poses import vertical_fov_degrees
+    from ..flashworld_core.geometry import matrices_to_quats, vertical_fov_degrees
 
     c2w = cameras.camera_to_world.double().cpu()
     quats = matrices_to_quats(c2w[:, :3, :3])

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from ..flashworld_core.errors import FlashWorldError
 from . import sockets
-from .host import api
-from .host.api import io
-from .host.run import NodeRun
-from .trajectory import MAX_FRAMES, MAX_SIDE
+from .comfyui import api
+from .comfyui.api import io
+from .comfyui.run import NodeRun
+from .sockets import MAX_FRAMES, MAX_SIDE
 
 if TYPE_CHECKING:
     from ..flashworld_core.cameras import Cameras
     from ..flashworld_core.gaussians import Gaussians
-    from ..flashworld_core.rendering.pictures import Pictures
+    from ..flashworld_core.rendering.maps import Pictures
 
 TITLE = "Render Scene Views"
 AS_GENERATED = "as generated"
@@ -136,14 +136,13 @@ class RenderViews(api.ComfyNode):
         cls, splat, width=0, height=0, frames=0, background="#000000", hole_threshold=0.5, sh_degree=3,
         softness=AS_GENERATED, trajectory=None, camera=None,
     ):  # fmt: skip
-        from ..flashworld_core.rendering.detail import matching_low_pass
-        from ..flashworld_core.rendering.pictures import color_from_text
-        from ..flashworld_core.rendering.render import LOW_PASS
+        from ..flashworld_core.rendering.constants import LOW_PASS, matching_low_pass
+        from ..flashworld_core.rendering.maps import color_from_text
 
         with NodeRun(TITLE) as run:
             sockets.checked_choice("softness", softness, SOFTNESSES)
             color = color_from_text(background)
-            scene = renderable_scene(splat)
+            scene = sockets.renderable_scene(splat)
             cameras = cameras_to_render(run, trajectory, camera, width, height, frames)
             low_pass = matching_low_pass(scene.metadata, cameras) if softness == AS_GENERATED else LOW_PASS
             made = render_views(run, scene, cameras, color, hole_threshold, sh_degree, low_pass)
@@ -155,28 +154,10 @@ class RenderViews(api.ComfyNode):
             return api.NodeOutput(*(sockets.image_out(picture, clamped=True) for picture in pictures))
 
 
-def renderable_scene(splat) -> Gaussians:
-    """The scene of a SPLAT, checked for numbers that cannot be drawn.
-
-    Raises:
-        FlashWorldError: not a scene, an empty one, or one with NaN; says what to do.
-    """
-    from ..flashworld_core.scene import finite_mask
-
-    scene = sockets.gaussians_from_splat(splat)
-    bad = int((~finite_mask(scene)).sum())
-    if bad:
-        raise FlashWorldError(
-            f"{bad:,} of the scene's {len(scene):,} Gaussians have numbers that are not finite (NaN). Put Clean Scene "
-            "before this node: it drops them."
-        )
-    return scene
-
-
 def cameras_to_render(run: NodeRun, trajectory, camera, width: int, height: int, frames: int) -> Cameras:
     """The path, or the lone camera, with the size and number of views asked for; 0 keeps what there is."""
+    from ..flashworld_core.trajectories.comfyui import from_load3d
     from ..flashworld_core.trajectories.keyframes import resample
-    from ..flashworld_core.trajectories.load3d import from_load3d
 
     if trajectory is not None:
         if camera is not None:
@@ -212,8 +193,8 @@ def render_views(
         FlashWorldError: more pictures than memory holds.
         Cancelled: the user stopped it.
     """
-    from ..flashworld_core.rendering.pictures import NUMBERS_PER_PIXEL, film
-    from .host.renderer import free_main_memory, on_render_device
+    from ..flashworld_core.rendering.maps import NUMBERS_PER_PIXEL, film
+    from .comfyui.memory import free_main_memory, on_render_device
 
     dtype = sockets.image_dtype()
     needed = len(cameras) * cameras.width * cameras.height * NUMBERS_PER_PIXEL * dtype.itemsize

@@ -1,7 +1,7 @@
 """Between the values on ComfyUI's sockets and the core's two records. No maths here: the frames agree.
 
 SPLAT's world is OpenCV's like `Gaussians`' (x right, y down, z forward); LOAD3D_CAMERA's is three.js', which
-`flashworld_core.trajectories.load3d` turns.
+`flashworld_core.trajectories.comfyui` turns.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from torch import Tensor
 
 from ..flashworld_core.cameras import Cameras
 from ..flashworld_core.errors import FlashWorldError
-from ..flashworld_core.gaussians import Gaussians
-from .host.api import SPLAT
+from ..flashworld_core.gaussians import FIRST_VIEW, Gaussians
+from .comfyui.api import SPLAT
 
 logger = logging.getLogger(__name__)
 
-CAMERA_METADATA = "camera"  # metadata key: LOAD3D_CAMERA of the view the scene was made from
+MAX_FRAMES = 10_000  # of a camera path
+MAX_SIDE = 8192  # pixels of a view
 
 
 def splat_from_gaussians(gaussians: Gaussians) -> SPLAT:
@@ -132,7 +133,7 @@ def checked_numbers(**values: float) -> None:
 
 def viewpoints(scene: Gaussians, trajectory: Any = None) -> Tensor | None:
     """[P, 3] where a scene is looked at from: the cameras of the path, else the view it was made from, if it says."""
-    from ..flashworld_core.trajectories.load3d import from_load3d
+    from ..flashworld_core.trajectories.comfyui import from_load3d
 
     if trajectory is not None:
         return checked_trajectory(trajectory).positions
@@ -142,9 +143,9 @@ def viewpoints(scene: Gaussians, trajectory: Any = None) -> Tensor | None:
 
 def camera_of(scene: Gaussians) -> dict | None:
     """LOAD3D_CAMERA of the view a scene was made from; None where it names none that can be used."""
-    from ..flashworld_core.trajectories.load3d import from_load3d
+    from ..flashworld_core.trajectories.comfyui import from_load3d
 
-    camera = scene.metadata.get(CAMERA_METADATA)
+    camera = scene.metadata.get(FIRST_VIEW)
     if not isinstance(camera, dict):
         return None
     try:
@@ -152,3 +153,21 @@ def camera_of(scene: Gaussians) -> dict | None:
     except FlashWorldError:
         return None  # metadata comes from files; a broken entry is as good as none
     return camera
+
+
+def renderable_scene(splat) -> Gaussians:
+    """The scene of a SPLAT, checked for numbers that cannot be drawn.
+
+    Raises:
+        FlashWorldError: not a scene, an empty one, or one with NaN; says what to do.
+    """
+    from ..flashworld_core.ops.measure import finite_mask
+
+    scene = gaussians_from_splat(splat)
+    bad = int((~finite_mask(scene)).sum())
+    if bad:
+        raise FlashWorldError(
+            f"{bad:,} of the scene's {len(scene):,} Gaussians have numbers that are not finite (NaN). Put Clean Scene "
+            "before this node: it drops them."
+        )
+    return scene

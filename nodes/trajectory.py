@@ -6,13 +6,15 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from ..flashworld_core.errors import FlashWorldError
-from ..flashworld_core.trajectories.easing import EASINGS
+from ..flashworld_core.trajectories.keyframes import EASINGS
 from ..flashworld_core.trajectories.presets import PRESETS
-from . import path_files, sockets
-from .host import api, folders
-from .host.api import io
-from .host.deferred import defer
-from .host.run import NodeRun
+from . import sockets
+from .comfyui import api, folders
+from .comfyui.api import io
+from .comfyui.deferred import defer
+from .comfyui.run import NodeRun
+from .sockets import MAX_FRAMES, MAX_SIDE
+from .trajectory_files import path_names, read_path
 
 if TYPE_CHECKING:
     from ..flashworld_core.cameras import Cameras
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 TITLE = "FlashWorld Camera Path"
 SOURCES = ("preset", "keyframes", "file")
 NO_FILE = "none"
-MAX_FRAMES = 10_000
-MAX_SIDE = 8192  # pixels
 CAMERA_SOCKETS = 50
 
 
@@ -153,7 +153,7 @@ class CameraPath(api.ComfyNode):
                 api.input(
                     io.Combo,
                     "path_file",
-                    options=[NO_FILE, *path_files.names()],
+                    options=[NO_FILE, *path_names()],
                     default=NO_FILE,
                     tooltip="The file of source file, in ComfyUI's input folder: FlashWorld request, nerfstudio "
                     "transforms.json, RealEstate10K / CameraCtrl text, or a COLMAP folder. Its views are spread over "
@@ -201,8 +201,7 @@ class CameraPath(api.ComfyNode):
         cls, source, preset, amount, moves, frames, width, height, field_of_view, focus_distance, easing, turns,
         keyframes, path_file=NO_FILE, **cameras,
     ):  # fmt: skip
-        from ..flashworld_core.trajectories.load3d import to_load3d
-        from ..flashworld_core.trajectories.wan_embedding import wan_camera_embedding, wan_shape
+        from ..flashworld_core.trajectories.comfyui import to_load3d, wan_camera_embedding, wan_shape
 
         with NodeRun(TITLE):
             sockets.checked_choice("source", source, SOURCES)
@@ -241,8 +240,8 @@ def path_of_keyframes(text: str, connected: list[dict], frames: int, **options) 
 
 
 def _key_pose(info, number: int, width: int, height: int):
+    from ..flashworld_core.trajectories.comfyui import from_load3d
     from ..flashworld_core.trajectories.document import document_from_cameras
-    from ..flashworld_core.trajectories.load3d import from_load3d
 
     if not isinstance(info, dict):
         raise FlashWorldError(f"camera{number} must be a LOAD3D_CAMERA, got {type(info).__name__}.")
@@ -261,5 +260,5 @@ def path_of_file(name: str, frames: int, width: int, height: int, easing: str) -
             "source is file, but path_file is none. Put a camera path into ComfyUI's input folder, press R to refresh "
             "the list, and choose it; or choose another source."
         )
-    cameras = path_files.read(name, width, height).fitted(width, height)
+    cameras = read_path(name, width, height).fitted(width, height)
     return resample(cameras, frames, timing="even", easing=easing)

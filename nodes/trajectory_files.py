@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from typing import TYPE_CHECKING
 
-from ..flashworld_core.trajectories.files import FORMATS
-from . import path_files, sockets
-from .host import api, folders
-from .host.api import io
-from .host.run import NodeRun
-from .trajectory import MAX_FRAMES, MAX_SIDE
+from ..flashworld_core.errors import FlashWorldError
+from ..flashworld_core.formats.cameras import FORMATS
+from . import sockets
+from .comfyui import api, folders
+from .comfyui.api import io
+from .comfyui.run import NodeRun
+from .sockets import MAX_FRAMES, MAX_SIDE
+
+if TYPE_CHECKING:
+    from ..flashworld_core.cameras import Cameras
 
 LOAD_TITLE, SAVE_TITLE = "Load Camera Path", "Save Camera Path"
 EXTENSIONS = {"flashworld": ".json", "nerfstudio": ".json", "colmap": "", "realestate10k": ".txt"}
@@ -29,7 +34,7 @@ class LoadCameraPath(api.ComfyNode):
                 api.input(
                     io.Combo,
                     "file",
-                    options=path_files.names(),
+                    options=path_names(),
                     tooltip="A file or COLMAP folder in ComfyUI's input folder. New ones appear after pressing R.",
                 ),
                 api.input(
@@ -79,11 +84,11 @@ class LoadCameraPath(api.ComfyNode):
 
     @classmethod
     def execute(cls, file, frames=0, width=0, height=0):
+        from ..flashworld_core.trajectories.comfyui import to_load3d
         from ..flashworld_core.trajectories.keyframes import resample
-        from ..flashworld_core.trajectories.load3d import to_load3d
 
         with NodeRun(LOAD_TITLE):
-            cameras = path_files.read(file, width or None, height or None)
+            cameras = read_path(file, width or None, height or None)
             cameras = cameras.fitted(width or cameras.width, height or cameras.height)
             if frames and frames != len(cameras):
                 cameras = resample(cameras, frames, timing="even")
@@ -123,7 +128,7 @@ class SaveCameraPath(api.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory, filename_prefix, format="flashworld"):
-        from ..flashworld_core.trajectories.files import write_cameras
+        from ..flashworld_core.formats.cameras import write_cameras
 
         with NodeRun(SAVE_TITLE) as run:
             sockets.checked_choice("format", format, FORMATS)
@@ -138,3 +143,44 @@ class SaveCameraPath(api.ComfyNode):
             name = "/".join(filter(None, (target.subfolder.replace("\\", "/"), target.filename)))
             run.say(f"Saved {name}")
             return api.NodeOutput(trajectory, ui={"text": [name]})
+
+
+_READ_EXTENSIONS = (".json", ".txt")
+_POSES, _LENSES, _POINTS = "images.txt", "cameras.txt", "points3D.txt"  # of a COLMAP folder
+
+
+def path_names() -> list[str]:
+    """Files and COLMAP folders below the input folder that may be camera paths, for lists.
+
+    A folder with images.txt and cameras.txt stands for the files in it. What the others hold, only reading tells.
+    """
+    files = folders.input_files(_READ_EXTENSIONS)
+    everything = set(files)
+    models = {
+        name.removesuffix("/" + _POSES)
+        for name in files
+        if name.endswith("/" + _POSES) and name.removesuffix(_POSES) + _LENSES in everything
+    }
+    inside = {f"{folder}/{name}" for folder in models for name in (_POSES, _LENSES, _POINTS)}
+    return sorted({*models, *(name for name in files if name not in inside)})
+
+
+def read_path(name: str, width: int | None = None, height: int | None = None) -> Cameras:
+    """The camera path called ``name`` (see `folders.input_path`).
+
+    Args:
+        width, height: image size in pixels, where the file does not say.
+
+    Raises:
+        FlashWorldError: no such file, or none this program reads; says which and what to do.
+    """
+    from ..flashworld_core.formats.cameras import read_cameras
+
+    path = folders.input_path(name, "the camera path")
+    root = folders.root_of(path)
+    try:
+        return read_cameras(path, width, height, root=root)
+    except FlashWorldError as error:
+        raise FlashWorldError(
+            f"{name!r} cannot be read as a camera path; choose another file, or repair it. {error}"
+        ) from error

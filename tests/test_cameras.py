@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from flashworld_core import Cameras, FlashWorldError
+from flashworld_core.cameras import Cameras
+from flashworld_core.errors import FlashWorldError
 
 
 def some_cameras(views=3, width=64, height=48):

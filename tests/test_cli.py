@@ -10,8 +10,8 @@ from PIL import Image
 
 from flashworld_core.cli import build_parser, main
 from flashworld_core.cli.progress import ProgressBar
-from flashworld_core.formats import read_scene
-from flashworld_core.trajectories.files import read_cameras
+from flashworld_core.formats.cameras import read_cameras
+from flashworld_core.formats.scenes import read_scene
 
 
 @pytest.fixture(scope="module")

@@ -11,27 +11,29 @@ import numpy as np
 import pytest
 import torch
 
-from flashworld_core import Cameras, Gaussians
-from flashworld_core.formats.ply import read_ply, write_ply
+from flashworld_core.cameras import Cameras
+from flashworld_core.formats.cameras import read_cameras, write_cameras
+from flashworld_core.formats.cameras.flashworld_json import FlashWorldRequest
+from flashworld_core.formats.scenes.ply import read_ply, write_ply
+from flashworld_core.gaussians import Gaussians
 from flashworld_core.generators.flashworld import cameras as vectors
-from flashworld_core.generators.flashworld.condition import prepare_image
-from flashworld_core.generators.flashworld.world import normalize_path
-from flashworld_core.rendering.pictures import disparity_map, film, normal_map
-from flashworld_core.rendering.render import render
-from flashworld_core.rotations import matrices_to_quats, quats_to_matrices
-from flashworld_core.scene import transform, transform_cameras
-from flashworld_core.sh import dc_to_rgb, evaluate_sh, rgb_to_dc, sh_basis
-from flashworld_core.trajectories.document import document_from_cameras, parse_document, sample_document, write_document
-from flashworld_core.trajectories.files import FlashWorldRequest, read_cameras, write_cameras
-from flashworld_core.trajectories.load3d import from_load3d, to_load3d
-from flashworld_core.trajectories.poses import (
+from flashworld_core.generators.flashworld.cameras import normalize_path
+from flashworld_core.generators.flashworld.conditioning import prepare_image
+from flashworld_core.geometry import (
     flip_y_and_z,
     intrinsics_from_vertical_fov,
     look_at,
+    matrices_to_quats,
+    quats_to_matrices,
     vertical_fov_degrees,
 )
+from flashworld_core.ops.transform import transform, transform_cameras
+from flashworld_core.rendering.maps import disparity_map, film, normal_map
+from flashworld_core.rendering.render import render
+from flashworld_core.sh import dc_to_rgb, evaluate_sh, rgb_to_dc, sh_basis
+from flashworld_core.trajectories.comfyui import from_load3d, to_load3d, wan_camera_embedding
+from flashworld_core.trajectories.document import document_from_cameras, parse_document, sample_document, write_document
 from flashworld_core.trajectories.presets import make_trajectory
-from flashworld_core.trajectories.wan_embedding import wan_camera_embedding
 
 H = math.sqrt(0.5)
 F = torch.diag(torch.tensor([1.0, -1, -1, 1]))

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from flashworld_core import Gaussians
 from flashworld_core.errors import FlashWorldError
+from flashworld_core.gaussians import Gaussians
 
 
 def tensors(n=5, k=4):

@@ -36,7 +36,8 @@ def newly_loaded(modules):
     "modules",
     [
         "flashworld_core",
-        "flashworld_core.formats flashworld_core.formats.ply flashworld_core.scene flashworld_core.sh",
+        "flashworld_core.formats.scenes flashworld_core.formats.scenes.ply flashworld_core.ops.select "
+        "flashworld_core.sh",
     ],
 )
 def test_import_loads_no_heavy_library(modules):

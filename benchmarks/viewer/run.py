@@ -23,8 +23,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from scenes import room, write_splat
 
-from flashworld_core.formats.ply import write_ply
-from flashworld_core.formats.stream import write_stream
+from flashworld_core.formats.scenes.ply import write_ply
+from flashworld_core.formats.scenes.stream import write_stream
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "output" / "benchmark_viewer"

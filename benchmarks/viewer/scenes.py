@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from flashworld_core.gaussians import Gaussians
-from flashworld_core.scene import importance
+from flashworld_core.ops.select import importance
 from flashworld_core.sh import C0
 
 

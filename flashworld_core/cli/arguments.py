@@ -44,7 +44,7 @@ def background(text: str):
 
 
 def add_trajectory_arguments(parser: argparse.ArgumentParser, default: str | None) -> None:
-    from ..trajectories.easing import EASINGS
+    from ..trajectories.keyframes import EASINGS
     from ..trajectories.presets import PRESETS
 
     presets = "; ".join(
@@ -75,7 +75,7 @@ def add_trajectory_arguments(parser: argparse.ArgumentParser, default: str | Non
 
 def trajectory(options, views: int, width: int, height: int, focus_distance: float = 1.0) -> Cameras:
     """The cameras an options namespace asks for; ``views`` and the size are those of a preset."""
-    from ..trajectories.files import read_cameras
+    from ..formats.cameras import read_cameras
     from ..trajectories.presets import PRESETS, make_trajectory
 
     name = options.trajectory

@@ -25,7 +25,7 @@ def add_command(commands) -> None:
 
 
 def run(options) -> None:
-    from ..generators.flashworld.convert import convert
+    from ..generators.flashworld.export import convert
 
     with ProgressBar("convert") as progress:
         target = convert(options.source, options.target, options.dtype, progress=progress)

@@ -46,14 +46,14 @@ def add_command(commands) -> None:
 
 def run(options) -> None:
     from ..errors import FlashWorldError
-    from ..formats import read_scene, supported_extensions, write_scene
+    from ..formats.scenes import read_scene, supported_extensions, write_scene
 
     if not options.source.exists():
         raise FlashWorldError(f"convert: {options.source}: no such file or folder.")
     if options.source.suffix.lower() not in supported_extensions():
         return convert_path(options)
 
-    from ..scene import budget, prune
+    from ..ops.select import budget, prune
 
     with ProgressBar("read ") as progress:
         scene = read_scene(options.source, frame=options.frame, progress=progress)
@@ -68,7 +68,7 @@ def run(options) -> None:
 
 
 def convert_path(options) -> None:
-    from ..trajectories.files import read_cameras, write_cameras
+    from ..formats.cameras import read_cameras, write_cameras
     from ..trajectories.keyframes import resample
 
     cameras = read_cameras(options.source, *(options.size or ()))

@@ -24,7 +24,7 @@ def add_command(commands) -> None:
 
 
 def run(options) -> None:
-    from ..trajectories.files import read_cameras
+    from ..formats.cameras import read_cameras
 
     example = json.loads((EXAMPLE / "example.json").read_text(encoding="utf-8"))
     cameras = read_cameras(EXAMPLE / "cameras.json")
@@ -56,9 +56,11 @@ def run(options) -> None:
 
 def judge(scene, near: float, job: Job, example: dict):
     """PSNR of input and novel views against the example's procedural scene, and rows for the contact sheet."""
+    from ..datasets.toyworld.paths import novel_cameras
+    from ..datasets.toyworld.raycast import render_scene
+    from ..datasets.toyworld.scene import sample_scene
+    from ..evaluation.metrics import psnr_db
     from ..rendering.render import render
-    from ..training.objectives import psnr_db
-    from ..training.toyworld import novel_cameras, render_scene, sample_scene
 
     toy = sample_scene(example["seed"], example["split"])
     unseen = novel_cameras(toy, job.cameras, example["novel_views"])

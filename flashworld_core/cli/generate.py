@@ -139,7 +139,7 @@ def parse_steps(text: str | None):
 
 def job_from(options, config) -> Job:
     """The job of an options namespace, for a model of these sizes."""
-    from ..trajectories.files import FlashWorldRequest
+    from ..formats.cameras.flashworld_json import FlashWorldRequest
 
     if options.request is not None:
         request = FlashWorldRequest.read(options.request)
@@ -170,11 +170,12 @@ def generate_to(
     Returns:
         The report.
     """
-    from ..formats import write_scene
-    from ..generators.flashworld.condition import open_image
-    from ..media import colorize_depth, contact_sheet, save_json, save_png, save_video
+    from ..formats.cameras.flashworld_json import FlashWorldRequest
+    from ..formats.scenes import write_scene
+    from ..media.export import contact_sheet, save_json, save_png, save_video
+    from ..media.images import open_image
+    from ..rendering.maps import colorize_depth
     from ..rendering.render import render, warm_up
-    from ..trajectories.files import FlashWorldRequest
 
     warm_up()
     started = time.monotonic()
@@ -240,7 +241,7 @@ def path_frames(scene, cameras, size: tuple[int, int] | None, near: float):
     """[F, H, W, 3]: the path as a smooth video, there and back, four seconds each way."""
     import torch
 
-    from ..rendering.detail import matching_low_pass
+    from ..rendering.constants import matching_low_pass
     from ..rendering.render import render
     from ..trajectories.keyframes import resample
 

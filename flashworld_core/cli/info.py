@@ -25,7 +25,7 @@ def add_command(commands) -> None:
 
 def run(options) -> None:
     from ..errors import FlashWorldError
-    from ..formats import scene_info, supported_extensions
+    from ..formats.scenes import scene_info, supported_extensions
 
     path = options.file
     if not path.exists():
@@ -34,7 +34,7 @@ def run(options) -> None:
     if suffix in supported_extensions():
         facts = {"what": "scene", **scene_info(path)}
     elif suffix in (".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".sft") or is_model_folder(path):
-        from ..generators.flashworld.describe import describe
+        from ..checkpoints.describe import describe
 
         facts = {"what": "checkpoint", **describe(path)}
     else:
@@ -53,7 +53,7 @@ def is_model_folder(path: Path) -> bool:
 def path_facts(path: Path, picture_size: tuple[int, int] | None) -> dict:
     import torch
 
-    from ..trajectories.files import detect_format, read_cameras
+    from ..formats.cameras import detect_format, read_cameras
 
     cameras = read_cameras(path, *(picture_size or ()))
     steps = (cameras.positions[1:] - cameras.positions[:-1]).norm(dim=-1)

@@ -30,14 +30,14 @@ def run(options) -> None:
     import torch
 
     from ..generators.base import EMBEDDED
-    from ..generators.flashworld.checkpoint import open_checkpoint
-    from ..generators.flashworld.config import FlashWorldConfig
+    from ..generators.flashworld.checkpoint import config_of, open_checkpoint
     from ..generators.flashworld.memory import memory_plan
+    from ..generators.flashworld.presets import official_config
 
     if options.model == "official":
-        config = FlashWorldConfig.official()
+        config = official_config()
     else:
-        config = open_checkpoint(EMBEDDED.get(options.model) or Path(options.model))[2].config
+        config = config_of(open_checkpoint(EMBEDDED.get(options.model) or Path(options.model))[2])
     width, height = options.size or (None, None)
     plan = memory_plan(
         config,

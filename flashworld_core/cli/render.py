@@ -46,10 +46,11 @@ def add_command(commands) -> None:
 
 def run(options) -> None:
     from ..errors import FlashWorldError
-    from ..formats import read_scene
-    from ..media import colorize_depth, colorize_normals, save_npy, save_png, save_video
-    from ..rendering.detail import matching_low_pass
-    from ..rendering.render import LOW_PASS, render
+    from ..formats.scenes import read_scene
+    from ..media.export import save_npy, save_png, save_video
+    from ..rendering.constants import LOW_PASS, matching_low_pass
+    from ..rendering.maps import colorize_depth, colorize_normals
+    from ..rendering.render import render
     from ..trajectories.keyframes import resample
 
     modes = [mode.strip() for mode in options.modes.split(",") if mode.strip()]

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import FlashWorldError, check_stop
 from ..gaussians import Gaussians
+from .constants import LOW_PASS
 from .normals import normals_from_depth
 
 logger = logging.getLogger(__name__)
@@ -23,9 +24,8 @@ Mode = Literal["rgb", "depth", "expected_depth", "alpha", "normal"]
 MODES: tuple[Mode, ...] = ("rgb", "depth", "expected_depth", "alpha", "normal")
 Backend = Literal["auto", "gsplat", "cpu", "torch"]
 
-_MODULES = {"gsplat": ".gsplat_cuda", "cpu": ".cpu", "torch": ".torch_reference"}
+_MODULES = {"gsplat": ".backends.gsplat_cuda", "cpu": ".backends.cpu.rasterize", "torch": ".backends.torch_reference"}
 _FIELDS = ("means", "quats", "scales", "opacities", "sh")
-LOW_PASS = 0.3  # pixels squared, as in 3D Gaussian splatting and in training
 _CHUNK_BYTES = 1 << 30  # working memory a chunk of views may take on the CPU
 _missing: dict[str, str] = {}  # backends that did not load, and why: looked up once, said once
 

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if getattr(options, "threads", None):
         torch.set_num_threads(options.threads)
-    from . import runs
+    from .recipes import tiny as runs
 
     if options.command == "vae":
         runs.vae(options.out, options.minutes, options.seed, options.device, options.workers, options.resume)
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     elif options.command == "evaluate":
         print(json.dumps(runs.evaluate(options.model, options.scenes, options.text_only), indent=1))
     elif options.command == "card":
-        from .card import write_card
+        from .model_card import write_card
 
         write_card(options.out, options.model, options.made_by)
     elif options.command == "export":
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def recipe_from(options):
     """The `Recipe` of the command line; ``--set`` takes any of its fields."""
-    from .train_generator import Recipe
+    from .objectives.few_step import Recipe
 
     recipe = Recipe(minutes=options.minutes, seed=options.seed, device=options.device, workers=options.workers)
     types = {field.name: type(getattr(recipe, field.name)) for field in dataclasses.fields(recipe)}

@@ -18,10 +18,16 @@ import torch
 
 from ..cameras import Cameras
 from ..errors import FlashWorldError
-from ..rotations import matrices_to_quats, quats_to_matrices
-from .files.text import exact
+from ..formats.files import exact
+from ..geometry import (
+    checked_rotations,
+    intrinsics_from_vertical_fov,
+    matrices_to_quats,
+    pose,
+    quats_to_matrices,
+    vertical_fov_degrees,
+)
 from .keyframes import Keyframe, interpolate
-from .poses import checked_rotations, intrinsics_from_vertical_fov, pose, vertical_fov_degrees
 
 VERSION = 1
 SPLINES = ("catmull_rom", "linear")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,21 +13,20 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import FlashWorldError
-from ..rotations import matrices_to_quats, quats_to_matrices
-from .easing import ease
-from .poses import (
+from ..geometry import (
     UP,
     checked_rotations,
     intrinsics_from_vertical_fov,
     look_at,
+    matrices_to_quats,
     pose,
+    quats_to_matrices,
     rotation_angle,
     slerp,
 )
 
 MAX_VIEWS = 100_000
 _TABLE = 256  # samples per segment when the length of the path is measured
-
 Timing = Literal["constant_speed", "even", "times"]
 
 
@@ -244,3 +243,27 @@ def _tangents(positions: Tensor, spline: str) -> tuple[Tensor, Tensor]:
             across = (step[i] + step[i + 1]) / (knot[i] + knot[i + 1])
             ends[i] = knot[i] * (velocity - across + after)
     return starts, ends
+
+
+EASINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": lambda t: t,
+    "ease_in": lambda t: t * t,
+    "ease_out": lambda t: t * (2 - t),
+    "ease_in_out": lambda t: t * t * (3 - 2 * t),
+}
+
+
+def ease(name: str, time: Tensor) -> Tensor:
+    """Progress in [0, 1] at ``time`` in [0, 1]; 0 and 1 are kept and progress never runs backwards.
+
+    Args:
+        name: "linear" (constant speed), "ease_in" (starts from rest), "ease_out" (comes to rest) or "ease_in_out"
+            (both: the smoothstep 3 t^2 - 2 t^3).
+        time: any shape.
+
+    Raises:
+        FlashWorldError: unknown name.
+    """
+    if name not in EASINGS:
+        raise FlashWorldError(f"ease: unknown easing {name!r}; choose one of {', '.join(EASINGS)}.")
+    return EASINGS[name](time)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import FlashWorldError
-from .easing import ease
-from .poses import checked_rotations, intrinsics_from_vertical_fov, invert_pose, look_at, pose, rotation_about
+from ..geometry import checked_rotations, intrinsics_from_vertical_fov, invert_pose, look_at, pose, rotation_about
+from .keyframes import ease
 
 MAX_VIEWS = 100_000
 

@@ -20,7 +20,7 @@ def found() -> dict[str, Any]:
         python = find_python(host)
     except NoHost as reason:
         pytest.skip(str(reason))
-    command = [python, Path(__file__).with_name("memory_check.py"), host, PACK]
+    command = [python, Path(__file__).parents[1] / "support" / "memory_check.py", host, PACK]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600, env=host_environment())
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -24,7 +24,7 @@ from host_scenes import (
 )
 from host_server import HostServer
 
-from flashworld_core.formats import read_scene
+from flashworld_core.formats.scenes import read_scene
 
 pytestmark = pytest.mark.host
 

@@ -41,7 +41,7 @@ def differences(standin: dict[str, Any], real: dict[str, Any]) -> list[str]:
 
 
 def _run(python: Path | str, *arguments: object, **options: Any) -> dict[str, Any]:
-    command = [python, Path(__file__).with_name("signatures.py"), *arguments]
+    command = [python, Path(__file__).parents[1] / "support" / "signatures.py", *arguments]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, **options)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -16,7 +16,7 @@ from host_workflows import NAMES, files_of, fitted, frames_of, pictures_of, put_
 from PIL import Image
 from ui_to_api import to_api
 
-from flashworld_core.formats import read_scene
+from flashworld_core.formats.scenes import read_scene
 
 pytestmark = pytest.mark.host
 

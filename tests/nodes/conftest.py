@@ -38,7 +38,7 @@ def host(tmp_path, monkeypatch):
     from server import PromptServer
 
     folder_paths.use(str(tmp_path))
-    sys.modules[f"{PACK}.nodes.host.folders"].register_model_folder()
+    sys.modules[f"{PACK}.nodes.comfyui.folders"].register_model_folder()
     monkeypatch.setattr(PromptServer, "instance", PromptServer())
     monkeypatch.setattr(execution, "current", execution.ExecutionContext("prompt", "7", None))
     monkeypatch.setattr(management, "interrupted", False)

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 from flashworld_pack.flashworld_core.errors import FlashWorldError
-from flashworld_pack.flashworld_core.gaussians import Gaussians
-from flashworld_pack.flashworld_core.trajectories.load3d import to_load3d
+from flashworld_pack.flashworld_core.gaussians import FIRST_VIEW, Gaussians
+from flashworld_pack.flashworld_core.trajectories.comfyui import to_load3d
 from flashworld_pack.flashworld_core.trajectories.presets import make_trajectory
 from flashworld_pack.nodes import sockets
 from flashworld_pack.nodes.clean import CleanScene
@@ -120,9 +120,9 @@ def test_near_ones_count_for_what_they_cover(host):
     kept = clean(start, max_gaussians=500, trajectory=path)
     assert int((kept.means[:, 2] > 10).sum()) == 250
     assert int((clean(start, max_gaussians=500).means[:, 2] > 10).sum()) == 500  # nobody says from where
-    known = dataclasses.replace(start, metadata={sockets.CAMERA_METADATA: to_load3d(path)})
+    known = dataclasses.replace(start, metadata={FIRST_VIEW: to_load3d(path)})
     assert torch.equal(clean(known, max_gaussians=500).means, kept.means)
-    broken = dataclasses.replace(start, metadata={sockets.CAMERA_METADATA: {"position": "here"}})
+    broken = dataclasses.replace(start, metadata={FIRST_VIEW: {"position": "here"}})
     assert len(clean(broken, max_gaussians=500)) == 500
 
 

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from flashworld_pack.nodes.host.deferred import defer
+from flashworld_pack.nodes.comfyui.deferred import defer
 
 
 class Source:

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from flashworld_pack.flashworld_core import media
 from flashworld_pack.flashworld_core.errors import FlashWorldError
-from flashworld_pack.flashworld_core.formats import read_scene
-from flashworld_pack.flashworld_core.gaussians import Gaussians
-from flashworld_pack.flashworld_core.trajectories.load3d import to_load3d
+from flashworld_pack.flashworld_core.formats.scenes import read_scene
+from flashworld_pack.flashworld_core.gaussians import FIRST_VIEW, Gaussians
+from flashworld_pack.flashworld_core.media import export as media
+from flashworld_pack.flashworld_core.trajectories.comfyui import to_load3d
 from flashworld_pack.flashworld_core.trajectories.presets import make_trajectory
 from flashworld_pack.nodes import export, sockets
+from flashworld_pack.nodes.comfyui.run import NodeRun
 from flashworld_pack.nodes.export import ExportScene
-from flashworld_pack.nodes.host.run import NodeRun
 from PIL import Image
 
 METADATA = {"generator": "flashworld", "seed": 5, "scene_scale": 1.5, "prompt_sha256": "ab"}
@@ -137,15 +137,15 @@ def test_the_preview_is_seen_from_the_camera_given(host, node):
 
 def test_the_preview_is_seen_from_the_generation_camera(host, node):
     tall = make_trajectory("static", views=1, width=100, height=200, vertical_fov_degrees=70)
-    run(node, scene(metadata={**METADATA, sockets.CAMERA_METADATA: to_load3d(tall)}), prefix="a")
+    run(node, scene(metadata={**METADATA, FIRST_VIEW: to_load3d(tall)}), prefix="a")
     assert picture(host).shape == (704, 352, 3)
     assert 0.05 < float(red(picture(host)).float().mean()) < 0.5
-    assert read_scene(host.output / "a_00001_.ply").metadata[sockets.CAMERA_METADATA]["fov"] == pytest.approx(70)
+    assert read_scene(host.output / "a_00001_.ply").metadata[FIRST_VIEW]["fov"] == pytest.approx(70)
 
 
 @pytest.mark.parametrize("known", [None, 5, {}, {"position": {"x": "NaN"}, "aspect": "wide"}, {"aspect": 1e300}])
 def test_the_preview_takes_everything_in_where_no_camera_is_known(host, node, known):
-    run(node, scene(metadata={sockets.CAMERA_METADATA: known}), prefix="a")
+    run(node, scene(metadata={FIRST_VIEW: known}), prefix="a")
     image = picture(host)
     assert image.shape == (480, 704, 3)
     rows, columns = red(image).nonzero().unbind(1)

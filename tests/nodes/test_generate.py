@@ -8,7 +8,7 @@ import pytest
 import torch
 from flashworld_pack.flashworld_core.errors import FlashWorldError
 from flashworld_pack.flashworld_core.generators.base import load_model
-from flashworld_pack.flashworld_core.trajectories.load3d import from_load3d
+from flashworld_pack.flashworld_core.trajectories.comfyui import from_load3d
 from flashworld_pack.flashworld_core.trajectories.presets import make_trajectory
 from flashworld_pack.nodes import generate, load, preview_stream
 
@@ -252,7 +252,7 @@ def test_a_model_without_text_encoder_wants_a_conditioning(host, model):
     with pytest.raises(FlashWorldError, match=r"no text encoder.*Load CLIP \(umt5_xxl"):
         run_node(model, image=picture())
     config = model.model.config
-    rows = torch.randn(2, config.text_length + 9, config.transformer["text_dim"])
+    rows = torch.randn(2, config.text_length + 9, config.transformer.text_dim)
     splat = run_node(model, conditioning=[[rows.half(), {}]], steps=1)[0]  # neither image nor prompt
     assert splat.positions.shape[1] > 0
 

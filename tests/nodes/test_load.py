@@ -13,8 +13,10 @@ import torch
 from flashworld_pack.flashworld_core.errors import FlashWorldError
 from flashworld_pack.flashworld_core.generators.base import EMBEDDED as EMBEDDED_FOLDERS
 from flashworld_pack.flashworld_core.generators.flashworld.config import FlashWorldConfig
-from flashworld_pack.nodes import load, model_info
-from flashworld_pack.nodes.host import parts
+from flashworld_pack.flashworld_core.generators.flashworld.presets import official_config
+from flashworld_pack.nodes import load
+from flashworld_pack.nodes import load as model_info
+from flashworld_pack.nodes.comfyui import encoders as parts
 from safetensors.torch import save_file
 
 TINY = EMBEDDED_FOLDERS["tiny"]
@@ -124,9 +126,9 @@ def test_without_text_encoder_it_loads_all_the_same(host, copied):
 
 
 def test_the_plan_of_the_published_model_on_a_card(monkeypatch):
-    from flashworld_pack.nodes.host import memory
+    from flashworld_pack.nodes.comfyui import memory
 
-    config, device = FlashWorldConfig.official(), torch.device("cpu")
+    config, device = official_config(), torch.device("cpu")
     on_cpu = load.plan_lines(config, device, torch.bfloat16)
     monkeypatch.setattr(memory.management, "is_device_cpu", lambda device: False)
     lines = load.plan_lines(config, device, torch.bfloat16)
@@ -197,14 +199,14 @@ def test_the_fingerprint_follows_the_file(host, copied):
 
 
 def test_the_vae_socket_encodes_each_view_alone_and_normalises():
-    config, vae = FlashWorldConfig.official(), FakeVae()
+    config, vae = official_config(), FakeVae()
     encoder = parts.SocketEncoder(vae, config)
     images = torch.linspace(-1, 1, 3)[:, None, None, None].expand(3, 3, 32, 64)
     latents = encoder.encode(images, torch.randn(3, 48, 2, 4))
     assert latents.shape == (3, 48, 2, 4) and latents.dtype == torch.float32
     assert [seen.shape for seen in vae.seen] == [(1, 32, 64, 3)] * 3
     assert [round(float(seen.mean()), 4) for seen in vae.seen] == [0.0, 0.5, 1.0]
-    mean, std = (torch.tensor(config.vae[f"latents_{name}"]) for name in ("mean", "std"))
+    mean, std = (torch.tensor(getattr(config.vae, f"latents_{name}")) for name in ("mean", "std"))
     raw = torch.arange(1, 49) * torch.tensor([[0.0], [0.5], [1.0]])
     torch.testing.assert_close(latents[:, :, 1, 3], (raw - mean) / std)
     assert list(encoder.parameters()) == [] and list(encoder.children()) != [vae]
@@ -215,7 +217,7 @@ def test_the_vae_socket_encodes_each_view_alone_and_normalises():
 )
 def test_another_vae_is_refused(vae):
     with pytest.raises(FlashWorldError, match=r"the vae input has .* needs 48 and 16 \(the Wan 2\.2 VAE\): connect"):
-        parts.SocketEncoder(vae, FlashWorldConfig.official())
+        parts.SocketEncoder(vae, official_config())
 
 
 def test_a_big_vae_on_the_embedded_model_is_refused(host):
@@ -224,7 +226,7 @@ def test_a_big_vae_on_the_embedded_model_is_refused(host):
 
 
 def test_the_clip_socket_gives_the_rows_the_model_takes():
-    config, clip = FlashWorldConfig.official(), FakeClip(rows=700)
+    config, clip = official_config(), FakeClip(rows=700)
     rows = parts.SocketText(clip, config).encode("a lake (deep:1.3)")
     assert clip.texts == [r"[Static] a lake \(deep:1.3\)"]  # the host's way to say: no weight, just brackets
     assert rows.shape == (1, 512, 4096) and rows.dtype == torch.float32 and rows[0, -1, 0] == 511
@@ -232,20 +234,20 @@ def test_the_clip_socket_gives_the_rows_the_model_takes():
 
 def test_another_clip_is_refused():
     with pytest.raises(FlashWorldError, match=r"gives 768 numbers.*needs 4096 \(UMT5-XXL\): connect Load CLIP"):
-        parts.SocketText(FakeClip(768), FlashWorldConfig.official()).encode("x")
+        parts.SocketText(FakeClip(768), official_config()).encode("x")
 
 
 @pytest.mark.parametrize("value", [None, [], [[]], [["text"]], 3])
 def test_a_conditioning_that_is_none_is_refused(value):
     with pytest.raises(FlashWorldError, match="holds no text embedding"):
-        parts.conditioning_rows(value, FlashWorldConfig.official(), "conditioning", parts.CLIP_ADVICE)
+        parts.conditioning_rows(value, official_config(), "conditioning", parts.CLIP_ADVICE)
 
 
 def test_sockets_win_over_files(host, copied):
     width = FlashWorldConfig.from_json(json.dumps(json.loads((TINY / "config.json").read_text())["config"]))
-    clip = FakeClip(width.transformer["text_dim"], 60)
+    clip = FakeClip(width.transformer.text_dim, 60)
     text = run_node("mine.safetensors", "fp32", None, clip).model.text
-    assert text.encode("a").shape == (1, width.text_length, width.transformer["text_dim"])
+    assert text.encode("a").shape == (1, width.text_length, width.transformer.text_dim)
 
 
 # --- what the browser asks -------------------------------------------------------------------------------------

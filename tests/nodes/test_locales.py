@@ -13,7 +13,7 @@ from make_locales import FOLDER, as_file, locale
 @pytest.mark.parametrize("name", ["nodeDefs.json", "main.json"])
 def test_up_to_date(name: str, host) -> None:
     assert (FOLDER / name).read_text(encoding="utf-8") == as_file(locale(NODES)[name]), (
-        "run python tests/nodes/make_locales.py"
+        "run python scripts/make_locales.py"
     )
 
 

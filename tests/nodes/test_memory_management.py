@@ -9,8 +9,8 @@ import pytest
 import torch
 from flashworld_pack.flashworld_core.errors import FlashWorldError
 from flashworld_pack.flashworld_core.generators.base import load_model
-from flashworld_pack.flashworld_core.generators.flashworld.stages import repeated
-from flashworld_pack.nodes.host import memory
+from flashworld_pack.flashworld_core.runtime.stages import repeated
+from flashworld_pack.nodes.comfyui import memory
 from torch import nn
 
 OOM = torch.OutOfMemoryError
@@ -42,7 +42,7 @@ def fail(error):
 def transformer_inputs(config):
     g = torch.Generator().manual_seed(0)
     x = torch.randn(1, config.input_channels, 2, 4, 6, generator=g)
-    return x, torch.tensor([700.0]), torch.randn(1, config.text_length, config.transformer["text_dim"], generator=g)
+    return x, torch.tensor([700.0]), torch.randn(1, config.text_length, config.transformer.text_dim, generator=g)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -8,13 +8,13 @@ import json
 import pytest
 import torch
 from flashworld_pack.flashworld_core.errors import FlashWorldError
-from flashworld_pack.flashworld_core.formats.stream import read_stream
+from flashworld_pack.flashworld_core.formats.scenes.stream import read_stream
 from flashworld_pack.flashworld_core.gaussians import Gaussians
 from flashworld_pack.flashworld_core.rendering.render import render
-from flashworld_pack.flashworld_core.trajectories.load3d import from_load3d
+from flashworld_pack.flashworld_core.trajectories.comfyui import from_load3d
 from flashworld_pack.flashworld_core.trajectories.presets import make_trajectory
 from flashworld_pack.nodes import preview, preview_stream, sockets
-from flashworld_pack.nodes.host import api
+from flashworld_pack.nodes.comfyui import api
 from flashworld_pack.nodes.preview import PreviewScene
 
 VIEW = {"position": [0.1, -0.2, -0.5], "quaternion": [0.98, 0.05, 0.1, 0.0], "vertical_fov_degrees": 50}

@@ -10,11 +10,11 @@ import torch
 from flashworld_pack.flashworld_core.errors import FlashWorldError
 from flashworld_pack.flashworld_core.gaussians import Gaussians
 from flashworld_pack.flashworld_core.rendering import render as core_render
-from flashworld_pack.flashworld_core.trajectories.load3d import to_load3d
+from flashworld_pack.flashworld_core.trajectories.comfyui import to_load3d
 from flashworld_pack.flashworld_core.trajectories.presets import make_trajectory
 from flashworld_pack.nodes import sockets
-from flashworld_pack.nodes.host import renderer
-from flashworld_pack.nodes.host.run import NodeRun
+from flashworld_pack.nodes.comfyui import memory as renderer
+from flashworld_pack.nodes.comfyui.run import NodeRun
 from flashworld_pack.nodes.render import RenderViews
 
 SIZE = {"width": 48, "height": 32}

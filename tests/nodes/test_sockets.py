@@ -9,7 +9,7 @@ import torch
 from flashworld_pack.flashworld_core.errors import Cancelled, FlashWorldError
 from flashworld_pack.flashworld_core.gaussians import Gaussians
 from flashworld_pack.nodes import sockets
-from flashworld_pack.nodes.host import api, folders, run
+from flashworld_pack.nodes.comfyui import api, folders, run
 
 
 def scene(n=5, k=9):

@@ -9,12 +9,11 @@ import os
 import pytest
 import torch
 from flashworld_pack.flashworld_core.errors import FlashWorldError
-from flashworld_pack.flashworld_core.trajectories.files import FORMATS, colmap, write_cameras
-from flashworld_pack.flashworld_core.trajectories.load3d import from_load3d, to_load3d
-from flashworld_pack.flashworld_core.trajectories.poses import vertical_fov_degrees
+from flashworld_pack.flashworld_core.formats.cameras import FORMATS, colmap, write_cameras
+from flashworld_pack.flashworld_core.geometry import vertical_fov_degrees
+from flashworld_pack.flashworld_core.trajectories.comfyui import from_load3d, to_load3d, wan_camera_embedding
 from flashworld_pack.flashworld_core.trajectories.presets import PRESETS, make_trajectory
-from flashworld_pack.flashworld_core.trajectories.wan_embedding import wan_camera_embedding
-from flashworld_pack.nodes.host.deferred import DeferredTensor
+from flashworld_pack.nodes.comfyui.deferred import DeferredTensor
 from flashworld_pack.nodes.trajectory import CameraPath
 from flashworld_pack.nodes.trajectory_files import LoadCameraPath, SaveCameraPath
 

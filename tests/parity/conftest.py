@@ -67,18 +67,18 @@ def parity_tensors(parity_dir):
 
 @pytest.fixture(scope="session")
 def parity_transformer(parity_config, parity_tensors):
-    from flashworld_core.generators.flashworld.transformer import build_transformer
+    from flashworld_core.generators.flashworld.transformer import FlashWorldTransformer
 
-    model = build_transformer(parity_config)
+    model = FlashWorldTransformer(parity_config)
     model.load_state_dict(parity_tensors("transformer"))
     return model.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="session")
 def parity_encoder(parity_config, parity_tensors):
-    from flashworld_core.generators.flashworld.encoder import FrameEncoder
+    from flashworld_core.models.wan_vae import FrameEncoder
 
-    model = FrameEncoder(parity_config)
+    model = FrameEncoder(parity_config.vae)
     model.load_state_dict(parity_tensors("vae_encoder"))  # untrimmed, temporal convolutions included
     return model.eval().requires_grad_(False)
 

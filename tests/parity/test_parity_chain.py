@@ -8,11 +8,10 @@ import torch
 
 from flashworld_core.flow.noise import StoredNoise
 from flashworld_core.flow.schedule import shifted_schedule
-from flashworld_core.generators.flashworld.cameras import vectors_to_cameras
+from flashworld_core.generators.flashworld.cameras import normalize_path, vectors_to_cameras
+from flashworld_core.generators.flashworld.conditioning import Conditions, rendering_cameras
 from flashworld_core.generators.flashworld.pipeline import FlashWorldModel
 from flashworld_core.generators.flashworld.sampler import FewStepSampler
-from flashworld_core.generators.flashworld.views import Conditions, rendering_cameras
-from flashworld_core.generators.flashworld.world import normalize_path
 from flashworld_core.rendering.render import render
 
 
@@ -141,7 +140,7 @@ def test_sampler_with_stored_conditions(facts, inputs, stages, model, noise):
 
 def test_the_whole_road_from_the_official_request(parity_dir, facts, inputs, stages, model, noise):
     """Request JSON, image crop, resampling, normalisation, four steps: only text encoder and noise are stored."""
-    from flashworld_core.generators.flashworld.condition import open_image
+    from flashworld_core.media.images import open_image
 
     request = json.loads((parity_dir / "request.json").read_text())
     image = open_image(request["image_prompt"])

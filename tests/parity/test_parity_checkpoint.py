@@ -4,11 +4,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from flashworld_core.checkpoints.identify import identify
+from flashworld_core.checkpoints.open import open_weights
 from flashworld_core.generators.flashworld.checkpoint import load
 from flashworld_core.generators.flashworld.checkpoint_names import wan_transformer_name
-from flashworld_core.generators.flashworld.convert import convert
-from flashworld_core.generators.flashworld.identify import identify
-from flashworld_core.generators.flashworld.weights import open_weights
+from flashworld_core.generators.flashworld.export import convert
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flashworld_core.cameras import Cameras
-from flashworld_core.generators.flashworld.condition import prepare_image
+from flashworld_core.generators.flashworld.conditioning import prepare_image
 
 
 def cameras_from_json(entries, width, height):

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from flashworld_core.formats.ply import ply_info, read_ply, write_ply
+from flashworld_core.formats.scenes.ply import ply_info, read_ply, write_ply
 from flashworld_core.gaussians import Gaussians
-from flashworld_core.scene import prune, transform
+from flashworld_core.ops.select import prune
+from flashworld_core.ops.transform import transform
 
 HALF_TURN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # OpenGL world (y up) to ours
 

@@ -10,7 +10,7 @@ import torch
 from splat_scenes import make_cameras, make_gaussians
 
 from flashworld_core.errors import Cancelled, FlashWorldError
-from flashworld_core.rendering import torch_reference
+from flashworld_core.rendering.backends import torch_reference
 from flashworld_core.rendering.render import MODES, RenderOutput, has_backend, render, warm_up
 
 render_module = importlib.import_module("flashworld_core.rendering.render")
@@ -201,7 +201,7 @@ def without(monkeypatch, *modules):
     """Make importing ``modules`` fail, and backend modules that use them load anew."""
     package = "flashworld_core.rendering."
     for name in list(sys.modules):
-        if name.startswith(package + "cpu") or name == package + "gsplat_cuda":
+        if name.startswith(package + "backends.cpu") or name == package + "backends.gsplat_cuda":
             monkeypatch.delitem(sys.modules, name)
     for name in modules:
         monkeypatch.setitem(sys.modules, name, None)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from flashworld_core.errors import FlashWorldError
-from flashworld_core.training.tiny_text import build_tiny_tokenizer, tiny_umt5_config
+from flashworld_core.training.recipes.tiny import build_tiny_tokenizer, tiny_umt5_config
 
 SENTENCES = ["[Static]", "a red box and two blue spheres, in a room.", "grass"]
 

@@ -11,27 +11,28 @@ import torch
 from PIL import Image
 
 from flashworld_core.cameras import Cameras
+from flashworld_core.datasets.toyworld.stream import prepare
+from flashworld_core.datasets.toyworld.world import ToyWorld
 from flashworld_core.errors import FlashWorldError
+from flashworld_core.evaluation.harness import evaluate
+from flashworld_core.evaluation.metrics import psnr_db
+from flashworld_core.formats.cameras import read_cameras
 from flashworld_core.generators.base import load_model
-from flashworld_core.generators.flashworld.encoder import FrameEncoder
-from flashworld_core.generators.flashworld.save import save_folder
-from flashworld_core.training import objectives
-from flashworld_core.training.data import prepare
-from flashworld_core.training.evaluate import evaluate
-from flashworld_core.training.loops import Journal, WeightAverage, load_checkpoint, save_atomically, warmup_cosine
-from flashworld_core.training.runs import build_student, example
-from flashworld_core.training.tiny import tiny_config
-from flashworld_core.training.toyworld import ToyWorld
-from flashworld_core.training.train_generator import FewStepTrainer, Recipe, train_generator
-from flashworld_core.training.train_vae import train_vae
-from flashworld_core.trajectories.files import read_cameras
+from flashworld_core.generators.flashworld.export import save_folder
+from flashworld_core.generators.flashworld.presets import tiny_config
+from flashworld_core.models.wan_vae import FrameEncoder
+from flashworld_core.training.objectives import rendering as objectives
+from flashworld_core.training.objectives.few_step import FewStepTrainer, Recipe, train_generator
+from flashworld_core.training.objectives.vae import train_vae
+from flashworld_core.training.recipes.tiny import build_student, example
+from flashworld_core.training.state import Journal, WeightAverage, load_checkpoint, save_atomically, warmup_cosine
 
 
 def micro_config():
     """`flashworld-tiny`, smaller still: 3 views of 32x48, 8 latent channels."""
     config = tiny_config()
     z = 8
-    transformer = config.transformer | {
+    transformer = dataclasses.asdict(config.transformer) | {
         "num_attention_heads": 2,
         "attention_head_dim": 24,
         "in_channels": z,
@@ -39,7 +40,7 @@ def micro_config():
         "ffn_dim": 64,
         "num_layers": 1,
     }
-    vae = config.vae | {
+    vae = dataclasses.asdict(config.vae) | {
         "base_dim": 8,
         "decoder_base_dim": 8,
         "z_dim": z,
@@ -62,8 +63,8 @@ def vae_state(tmp_path_factory):
 def parts(vae_state):
     state, _ = vae_state
     base = micro_config()
-    config = dataclasses.replace(base, vae=base.vae | state["vae_config"])
-    encoder = FrameEncoder(config)
+    config = dataclasses.replace(base, vae=dataclasses.asdict(base.vae) | state["vae_config"])
+    encoder = FrameEncoder(config.vae)
     encoder.load_state_dict(state["encoder"])
     torch.manual_seed(0)
     student, tokenizer = build_student(config)
@@ -104,7 +105,7 @@ def test_the_untrained_student_believes_in_the_picture(parts):
     """Its first step returns the condition's latents for the frame that shows the picture, more or less."""
     config, encoder, student, tokenizer = parts
     trainer = FewStepTrainer(config, encoder, student, tokenizer, Recipe())
-    from flashworld_core.generators.flashworld.sampler import Conditions
+    from flashworld_core.generators.flashworld.conditioning import Conditions
 
     scene = prepare(ToyWorld(3, 48, 32).sample(5, "train", novel_views=1), config)
     with torch.no_grad():
@@ -216,7 +217,7 @@ def test_the_journal_writes_means(tmp_path):
 def test_psnr_of_known_errors():
     target = torch.zeros(2, 4, 4, 3)
     image = torch.stack([torch.full((4, 4, 3), 0.1), torch.full((4, 4, 3), 3.0)])
-    assert torch.allclose(objectives.psnr_db(image, target), torch.tensor([20.0, 0.0]), atol=1e-4)
+    assert torch.allclose(psnr_db(image, target), torch.tensor([20.0, 0.0]), atol=1e-4)
 
 
 def test_losses_are_zero_only_at_the_truth():
@@ -240,7 +241,7 @@ def test_what_a_camera_sees():
 
 
 def test_a_missing_autoencoder_is_named(tmp_path):
-    from flashworld_core.training.runs import load_vae
+    from flashworld_core.training.recipes.tiny import load_vae
 
     with pytest.raises(FlashWorldError, match="vae.pt is missing"):
         load_vae(tmp_path)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from flashworld_core import FlashWorldError
+from flashworld_core.errors import FlashWorldError
+from flashworld_core.geometry import vertical_fov_degrees
 from flashworld_core.trajectories import document as d
 from flashworld_core.trajectories.document import (
     KeyPose,
@@ -20,7 +21,6 @@ from flashworld_core.trajectories.document import (
     sample_document,
     write_document,
 )
-from flashworld_core.trajectories.poses import vertical_fov_degrees
 from flashworld_core.trajectories.presets import make_trajectory
 
 CASES = json.loads((Path(__file__).parents[1] / "data" / "path_documents.json").read_text(encoding="utf-8"))

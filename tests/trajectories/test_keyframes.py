@@ -5,15 +5,16 @@ import math
 import pytest
 import torch
 
-from flashworld_core import Cameras, FlashWorldError
-from flashworld_core.rotations import matrices_to_quats
-from flashworld_core.trajectories.keyframes import Keyframe, interpolate, keyframes_from_cameras, resample
-from flashworld_core.trajectories.poses import (
+from flashworld_core.cameras import Cameras
+from flashworld_core.errors import FlashWorldError
+from flashworld_core.geometry import (
     intrinsics_from_vertical_fov,
+    matrices_to_quats,
     pose,
     rotation_about,
     rotation_angle,
 )
+from flashworld_core.trajectories.keyframes import Keyframe, interpolate, keyframes_from_cameras, resample
 from flashworld_core.trajectories.presets import make_trajectory
 
 SIZE = {"width": 64, "height": 48}

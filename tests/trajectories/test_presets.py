@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from flashworld_core import FlashWorldError
-from flashworld_core.trajectories.easing import EASINGS, ease
+from flashworld_core.errors import FlashWorldError
+from flashworld_core.trajectories.keyframes import EASINGS, ease
 from flashworld_core.trajectories.presets import PRESETS, concatenate, make_trajectory, parse_moves
 
 SIZE = {"width": 64, "height": 48}

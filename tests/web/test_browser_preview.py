@@ -7,7 +7,7 @@ import json
 import pytest
 from viewer_tools import scene
 
-from flashworld_core.formats.stream import write_stream
+from flashworld_core.formats.scenes.stream import write_stream
 
 pytestmark = pytest.mark.browser
 

@@ -10,8 +10,8 @@ import torch
 from viewer_tools import BACKGROUND, POSES, cameras, keep, picture, psnr, reference, scene
 
 from flashworld_core.gaussians import Gaussians
-from flashworld_core.media import colorize_depth
-from flashworld_core.rendering.detail import matching_low_pass, mean_focal
+from flashworld_core.rendering.constants import matching_low_pass, mean_focal
+from flashworld_core.rendering.maps import colorize_depth
 from flashworld_core.rendering.render import render
 
 pytestmark = pytest.mark.browser

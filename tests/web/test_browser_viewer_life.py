@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from viewer_tools import POSES, picture, psnr, reference, scene
 
-from flashworld_core.formats.stream import FIRST_CHUNK
+from flashworld_core.formats.scenes.stream import FIRST_CHUNK
 
 pytestmark = pytest.mark.browser
 

@@ -4,7 +4,7 @@ import json
 
 from make_goldens import FOLDER, make_cases, make_documents
 
-REMEDY = "run python tests/web/make_goldens.py"
+REMEDY = "run python scripts/make_goldens.py"
 
 
 def kept(name):

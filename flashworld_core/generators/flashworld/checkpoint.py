@@ -22,25 +22,24 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ...checkpoints.assign import assign, check_names_and_shapes, expected_shapes, single_precision_names
+from ...checkpoints.identify import FileKind, identify, wrong_file
+from ...checkpoints.manifest import METADATA_KEY, TEXT_FILES, TEXT_FOLDERS, WEIGHT_NAMES, Manifest
+from ...checkpoints.open import WeightFile, open_weights
 from ...errors import FlashWorldError, check_stop
-from .assign import assign, check_names_and_shapes, expected_shapes, single_precision_names
+from ...models.wan_vae import find_vae, load_frame_encoder, missing_vae
 from .checkpoint_names import PARTS
 from .config import FlashWorldConfig
-from .encoder_file import find_vae, load_frame_encoder, missing_vae
-from .identify import FileKind, identify, wrong_file
-from .manifest import METADATA_KEY, Manifest, config_hash
-from .weights import WeightFile, open_weights
+from .presets import OFFICIAL_LICENSE, official_config
 
 if TYPE_CHECKING:
-    from .encoder import FrameEncoder
+    from ...models.umt5 import TextEncoder
+    from ...models.wan_vae import FrameEncoder
     from .pipeline import FlashWorldModel
-    from .text import TextEncoder
 
 logger = logging.getLogger(__name__)
 
-WEIGHT_NAMES = ("model.safetensors", "model.ckpt")
-TEXT_FOLDERS = ("text_encoder",)
-TEXT_FILES = "umt5_xxl*.safetensors"
+NAME = "flashworld"  # in manifests and in the table of generators
 MAX_POSITIONS = 65536  # rotary positions per axis; their tables are the one thing built before a file is read
 
 
@@ -79,7 +78,7 @@ def load(
     from .pipeline import FlashWorldModel
 
     folder, weights, manifest = open_checkpoint(path, config)
-    config = manifest.config
+    config = config_of(manifest)
     if dtype is None and manifest.compute_dtype is not None:
         dtype = getattr(torch, manifest.compute_dtype)
     modules = build_parts(config)
@@ -90,7 +89,7 @@ def load(
         raise missing_vae(weights.path)
     encoder = vae
     if not isinstance(vae, nn.Module):
-        encoder = load_frame_encoder(vae, config, dtype=dtype, device=device)
+        encoder = load_frame_encoder(vae, config.vae, dtype=dtype, device=device)
     text = _open_text(text_encoder or find_text_encoder(folder), manifest, device)
 
     done, total = 0, sum(len(expected_shapes(module)) for module in modules.values())
@@ -150,12 +149,23 @@ def open_checkpoint(path: str | Path, config: FlashWorldConfig | None = None) ->
         logger.warning("%s looks like the pre-trained model, which is not made for few steps.", weights.path)
     manifest = _manifest(path, weights)
     if config is not None:
-        manifest = Manifest(config, "" if manifest is None else manifest.license)
+        manifest = Manifest(NAME, config.to_dict(), "" if manifest is None else manifest.license)
     elif manifest is None:
-        manifest = Manifest.official()
-        _require_official(weights, manifest.config)
-    _check_plausible(weights, manifest.config)
+        manifest = Manifest(NAME, official_config().to_dict(), OFFICIAL_LICENSE)
+        _require_official(weights, official_config())
+    _check_plausible(weights, config_of(manifest))
     return folder, weights, manifest
+
+
+def config_of(manifest: Manifest) -> FlashWorldConfig:
+    """Parse the config a manifest carries.
+
+    Raises:
+        FlashWorldError: a manifest of another generator, or a config that no model can have.
+    """
+    if manifest.generator != NAME:
+        raise FlashWorldError(f"The manifest is of a {manifest.generator!r} model, not of {NAME!r}.")
+    return FlashWorldConfig.from_dict(manifest.config)
 
 
 def _weights_in(folder: Path) -> Path:
@@ -182,14 +192,14 @@ def _manifest(path: Path, weights: WeightFile) -> Manifest | None:
         logger.info("%s is not FlashWorld's and is not used.", file)
         return embedded
     manifest = Manifest.from_json(text, str(file))
-    if embedded is not None and config_hash(embedded.config) != config_hash(manifest.config):
+    if embedded is not None and config_of(embedded) != config_of(manifest):
         logger.warning("%s and the metadata of %s differ; the former is used.", file, weights.path)
     return manifest
 
 
 def _require_official(weights: WeightFile, official: FlashWorldConfig) -> None:
     """A checkpoint that says nothing about its sizes must be the published one."""
-    width = official.transformer["num_attention_heads"] * official.transformer["attention_head_dim"]
+    width = official.transformer.width
     expected = (width, official.input_channels, *official.patch_size)
     found = weights.shapes["transformer.patch_embedding.weight"]
     if found != expected:
@@ -204,8 +214,8 @@ def _check_plausible(weights: WeightFile, config: FlashWorldConfig) -> None:
 
     On the meta device only the rotary tables and the head's factors take memory; their sizes are compared here.
     """
-    blocks = config.transformer["num_layers"] + config.vae_value("num_res_blocks") * len(config.vae_value("dim_mult"))
-    width = config.transformer["num_attention_heads"] * config.transformer["attention_head_dim"]
+    blocks = config.transformer.num_layers + config.vae.num_res_blocks * len(config.vae.dim_mult)
+    width = config.transformer.width
     sizes = (
         ("width", width, "transformer.patch_embedding.weight"),
         ("Gaussian channels", config.gaussian_channels, "recon_decoder.gs_head.gs_proj.bias"),
@@ -231,11 +241,11 @@ def build_parts(config: FlashWorldConfig) -> dict[str, nn.Module]:
         FlashWorldError: values no network can be built from.
     """
     from .gaussian_decoder import GaussianDecoder
-    from .transformer import build_transformer
+    from .transformer import FlashWorldTransformer
 
     try:
         with torch.device("meta"):
-            return {"transformer": build_transformer(config), "recon_decoder": GaussianDecoder(config)}
+            return {"transformer": FlashWorldTransformer(config), "recon_decoder": GaussianDecoder(config)}
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         if isinstance(error, FlashWorldError):
             raise
@@ -269,17 +279,17 @@ def _open_text(source: str | Path | TextEncoder | None, manifest: Manifest, devi
         return None
     if not isinstance(source, (str, Path)):
         return source
-    from .text_file import open_text_encoder
+    from ...models.umt5 import open_text_encoder
 
     source = Path(source).expanduser()
     if (source / "text_encoder").is_dir():
         source = source / "text_encoder"
-    config = manifest.config
+    config = config_of(manifest)
     return open_text_encoder(
         source,
         text_length=config.text_length,
         prompt_prefix=config.prompt_prefix,
-        text_dim=config.transformer["text_dim"],
+        text_dim=config.transformer.text_dim,
         dtype=None if manifest.compute_dtype is None else getattr(torch, manifest.compute_dtype),
         device=device,
     )

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import FlashWorldError
+from ...models.wan_vae import DecoderBody
+from ...models.wan_vae_blocks import FrameConv
 from .cameras import camera_rays
 from .config import FlashWorldConfig
-from .encoder import DecoderBody
-from .wan_vae_blocks import FrameConv
 
 # The head is trained with these factors on weight and bias: slow view-dependent colour, very slow ray offsets.
 _RATE = {"sh": 0.5, "uv_offset": 0.01}
@@ -71,7 +71,7 @@ class GaussianDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.post_quant_conv = FrameConv(config.latent_channels, config.latent_channels, 1)
-        self.decoder = DecoderBody(config, conv_out=False)
+        self.decoder = DecoderBody(config.vae, conv_out=False)
         self.extra_conv_in = FrameConv(config.feature_channels, self.decoder.conv_in.out_channels, 3)
         self.gs_head = GaussianHead(config, self.decoder.norm_out.gamma.shape[0])
         self.reset_head()

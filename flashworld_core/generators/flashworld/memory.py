@@ -7,112 +7,32 @@ at full size; `choose_chunk` keeps a margin).
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import logging
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
+from ...checkpoints.assign import cast
 from ...errors import FlashWorldError
+from ...runtime.memory import MemoryPlan, StageMemory, largest_chunk, peak_bytes
+from ...runtime.stages import module_device
 from .config import FlashWorldConfig
-from .footprint import (
-    FLOAT32_BYTES,
-    decoder_bytes,
-    encoder_bytes,
-    render_bytes,
-    text_bytes,
-    transformer_bytes,
-    world_bytes,
-)
 from .sampler import DEFAULT_CHUNK
-from .stages import module_device
 
 if TYPE_CHECKING:
     from .pipeline import FlashWorldModel
 
 logger = logging.getLogger(__name__)
-
 _DEVICES = ("cpu", "cuda")
-_MARGIN = 0.1  # of the free memory that `choose_chunk` leaves alone
-
-
-@dataclasses.dataclass(frozen=True)
-class StageMemory:
-    """Bytes of one stage while it runs.
-
-    Attributes:
-        stage: stage name, as in `stages.StageName`.
-        weights: the network's parameters and buffers.
-        activations: largest sum of what the network makes while it runs.
-        held: what the sampler keeps meanwhile: latents, features, Gaussians, renders.
-    """
-
-    stage: str
-    weights: int
-    activations: int
-    held: int
-
-    @property
-    def peak(self) -> int:
-        """Bytes with this stage's weights alone loaded."""
-        return self.weights + self.activations + self.held
-
-
-@dataclasses.dataclass(frozen=True)
-class MemoryPlan:
-    """Bytes per stage of one generation; see `memory_plan`.
-
-    Attributes:
-        stages: in the order they run.
-        views, height, width, dtype, device_type, views_per_chunk: what was planned for.
-    """
-
-    stages: tuple[StageMemory, ...]
-    views: int
-    height: int
-    width: int
-    dtype: torch.dtype
-    device_type: str
-    views_per_chunk: int
-
-    def __getitem__(self, stage: str) -> StageMemory:
-        return next(s for s in self.stages if s.stage == stage)
-
-    def peak(self, resident: Collection[str] | None = None) -> int:
-        """Bytes at the worst moment of the generation proper.
-
-        Args:
-            resident: stages whose weights stay loaded all the time; the others' come and go (`stages.OffloadStages`).
-                None: transformer, decoder and encoder. The text encoder counts only where it is named here: it runs
-                before all else, maybe on another device, and is done then.
-        """
-        resident = ("transformer", "decoder", "encoder") if resident is None else resident
-        names = [s.stage for s in self.stages]
-        if unknown := sorted(set(resident) - set(names)):
-            raise FlashWorldError(f"MemoryPlan.peak: no stages {unknown}; there are {names}.")
-        kept = sum(s.weights for s in self.stages if s.stage in resident)
-        return max(
-            kept + s.activations + s.held + (0 if s.stage in resident else s.weights)
-            for s in self.stages
-            if s.stage != "text" or s.stage in resident
-        )
-
-    def table(self) -> str:
-        """The plan as text, in GB (1e9 bytes)."""
-        lines = [
-            f"{self.views} views of {self.height}x{self.width}, {str(self.dtype).removeprefix('torch.')}, "
-            f"{self.device_type}, {self.views_per_chunk} views a chunk",
-            f"{'stage':<12}{'weights':>9}{'activations':>13}{'held':>8}{'sum':>8}  (GB)",
-        ]
-        lines += [
-            f"{s.stage:<12}{s.weights / 1e9:>9.2f}{s.activations / 1e9:>13.2f}{s.held / 1e9:>8.2f}{s.peak / 1e9:>8.2f}"
-            for s in self.stages
-        ]
-        lines.append(
-            f"peak {self.peak() / 1e9:.2f} with the networks loaded, {self.peak(()) / 1e9:.2f} one at a time, GB"
-        )
-        return "\n".join(lines)
+FLOAT32_BYTES = 4
+# UMT5-XXL, the text encoder of every Wan-sized model: embedding, 24 blocks of attention and gated feed-forward.
+_UMT5_XXL = {"vocab": 256_384, "width": 4096, "inner": 10_240, "blocks": 24, "heads": 64, "buckets": 32}
+# gsplat: a contiguous copy of each Gaussian (152 at degree 2); for each view it is in, projected position, depth,
+# conic, radius and colours, and its list entries before and after sorting.
+_CUDA_BYTES_PER_GAUSSIAN, _CUDA_BYTES_PER_GAUSSIAN_AND_VIEW = 152, 140
 
 
 def memory_plan(
@@ -160,12 +80,12 @@ def memory_plan(
     gaussians = count * config.point_channels * FLOAT32_BYTES
     renders = views * height * width * 3 * FLOAT32_BYTES
 
-    key, per_pass = config.to_json(), 1 if device_type == "cpu" else chunk
+    per_pass = 1 if device_type == "cpu" else chunk
     text = text_bytes(config, text_dtype or dtype, text_parameters)
     stages = [] if text is None else [StageMemory("text", *text, 0)]
     stages += [
-        StageMemory("transformer", *transformer_bytes(key, dtype, views, rows, columns), base),
-        StageMemory("decoder", *decoder_bytes(key, dtype, per_pass, rows, columns), base + features + gaussians),
+        StageMemory("transformer", *transformer_bytes(config, dtype, views, rows, columns), base),
+        StageMemory("decoder", *decoder_bytes(config, dtype, per_pass, rows, columns), base + features + gaussians),
         StageMemory(
             "renderer",
             0,
@@ -173,7 +93,7 @@ def memory_plan(
             base + features + gaussians + renders,
         ),
         StageMemory(
-            "encoder", *encoder_bytes(key, dtype, per_pass, height, width), base + features + gaussians + renders
+            "encoder", *encoder_bytes(config, dtype, per_pass, height, width), base + features + gaussians + renders
         ),
         StageMemory("world", 0, world_bytes(count, config.sh_coefficients), base + features + gaussians),
     ]
@@ -183,24 +103,21 @@ def memory_plan(
 def choose_chunk(
     config: FlashWorldConfig, free_bytes: int, *, resident: Collection[str] | None = None, **options
 ) -> int:
-    """The largest ``views_per_chunk``, up to the default, whose plan fits into ``free_bytes``.
+    """Choose the largest ``views_per_chunk``, up to the default, whose plan fits into ``free_bytes``.
 
     Args:
-        free_bytes: memory available to everything the plan names, weights included. A tenth of it is left alone.
-        resident: as in `MemoryPlan.peak`.
+        free_bytes, resident: as in `runtime.memory.largest_chunk`.
         options: as in `memory_plan`.
 
     Raises:
         FlashWorldError: not even one view at a time fits; the message says what is missing.
     """
-    views = options.get("views") or config.views
-    for chunk in range(min(DEFAULT_CHUNK, views), 0, -1):
-        plan = memory_plan(config, **(options | {"views_per_chunk": chunk}))
-        if plan.peak(resident) <= (1 - _MARGIN) * free_bytes:
-            return chunk
-    raise FlashWorldError(
-        f"choose_chunk: one view at a time needs {plan.peak(resident) / 1e9:.1f} GB, but {free_bytes / 1e9:.1f} GB are "
-        "free; use a lower precision, fewer views, a smaller image, or let stages come and go (OffloadStages)."
+    largest = min(DEFAULT_CHUNK, options.get("views") or config.views)
+    return largest_chunk(
+        lambda chunk: memory_plan(config, **(options | {"views_per_chunk": chunk})),
+        free_bytes,
+        largest,
+        resident=resident,
     )
 
 
@@ -225,3 +142,98 @@ def fitting_chunk(model: FlashWorldModel, *, views: int, height: int, width: int
     except FlashWorldError as error:
         logger.warning("%s", error)
         return 1
+
+
+def text_bytes(config: FlashWorldConfig, dtype: torch.dtype, parameters: int | None = None) -> tuple[int, int] | None:
+    """Of a UMT5 encoder: its weights, and the activations of one block over a full-length prompt.
+
+    ``parameters`` None: UMT5-XXL's if the model's text is as wide as its, else the answer is None.
+    """
+    width, length = config.transformer.text_dim, config.text_length
+    if parameters is None:
+        if width != _UMT5_XXL["width"]:
+            return None
+        parameters = umt5_parameters(**_UMT5_XXL)
+    inner, heads = width * 5 // 2, max(width // 64, 1)
+    # Scores in float32 beside their softmax and the position bias; the gated feed-forward keeps three inner rows.
+    activations = 3 * heads * length**2 * FLOAT32_BYTES + (3 * inner + 6 * width) * length * dtype.itemsize
+    return parameters * dtype.itemsize, activations
+
+
+def umt5_parameters(vocab: int, width: int, inner: int, blocks: int, heads: int, buckets: int) -> int:
+    """Parameters of a UMT5 encoder whose heads are 64 wide."""
+    attention = 4 * width * heads * 64 + heads * buckets
+    return vocab * width + blocks * (attention + 3 * width * inner + 2 * width) + width
+
+
+@functools.lru_cache(maxsize=32)
+def transformer_bytes(
+    config: FlashWorldConfig, dtype: torch.dtype, views: int, rows: int, columns: int
+) -> tuple[int, int]:
+    """Weights and activations of one pass over all views; latents are rows x columns."""
+    from .transformer import FlashWorldTransformer
+
+    with torch.device("meta"):
+        model = FlashWorldTransformer(config)
+    weights = _cast(model, dtype)
+    x = _meta(1, config.input_channels, views, rows, columns, dtype=dtype)
+    text = _meta(1, config.text_length, config.transformer.text_dim)
+    return weights, peak_bytes(lambda: model(x, _meta(1), text))
+
+
+@functools.lru_cache(maxsize=32)
+def decoder_bytes(config: FlashWorldConfig, dtype: torch.dtype, views: int, rows: int, columns: int) -> tuple[int, int]:
+    """Weights and activations of decoding ``views`` views to activated Gaussians; sizes as in `transformer_bytes`."""
+    from .gaussian_decoder import GaussianDecoder
+
+    with torch.device("meta"):
+        model = GaussianDecoder(config)
+    weights = _cast(model, dtype)
+    features = _meta(views, config.feature_channels, rows, columns, dtype=dtype)
+    latents, cameras = _meta(views, config.latent_channels, rows, columns), _meta(views, 11)
+    return weights, peak_bytes(lambda: model.gaussians_from_raw(model(features, latents), cameras))
+
+
+@functools.lru_cache(maxsize=32)
+def encoder_bytes(config: FlashWorldConfig, dtype: torch.dtype, views: int, height: int, width: int) -> tuple[int, int]:
+    """Weights and activations of encoding ``views`` renders of height x width pixels to latents."""
+    from ...models.wan_vae import FrameEncoder
+
+    with torch.device("meta"):
+        model = FrameEncoder(config.vae)
+    weights = _cast(model, dtype)
+    images = _meta(views, height, width, 3)
+    return weights, peak_bytes(lambda: model.encode((images.permute(0, 3, 1, 2) * 2 - 1).clamp(-1, 1)))
+
+
+def render_bytes(device_type: str, gaussians: int, views: int, height: int, width: int) -> int:
+    """Working memory of rendering ``gaussians`` at ``views`` views together."""
+    if device_type == "cuda":
+        return gaussians * (_CUDA_BYTES_PER_GAUSSIAN + views * _CUDA_BYTES_PER_GAUSSIAN_AND_VIEW)
+    try:
+        from ...rendering.backends.cpu.rasterize import bytes_per_view
+    except ImportError:  # no numba: the torch renderer, which projects one view after the other
+        return gaussians * _CUDA_BYTES_PER_GAUSSIAN_AND_VIEW
+    return views * bytes_per_view(gaussians, width, height)
+
+
+def world_bytes(gaussians: int, sh_coefficients: int) -> int:
+    """Of turning the finished scene into the user's world."""
+    from ...gaussians import Gaussians
+    from ...ops.transform import transform
+
+    shapes = ((gaussians, 3), (gaussians, 4), (gaussians, 3), (gaussians,), (gaussians, sh_coefficients, 3))
+    scene = Gaussians(*(_meta(*shape) for shape in shapes))
+    turn = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+    return peak_bytes(lambda: transform(scene, rotation=turn, scale=2.0, translation=torch.zeros(3)))
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> int:
+    """A meta module in the precision `FlashWorldModel.to` gives it; the bytes of its parameters and buffers."""
+    module.to("meta")  # rotary tables are made on the CPU
+    cast(module, dtype)
+    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+
+
+def _meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from ...cameras import Cameras
+from ...checkpoints.assign import cast
 from ...errors import FlashWorldError
 from ...flow.noise import NoiseSource, SeededNoise
-from ...gaussians import Gaussians
+from ...gaussians import GENERATOR, MODEL_ID, SEED, VERSION, Gaussians
 from ...rendering.render import Backend
-from .assign import single_precision_names, target_dtype
+from ...runtime.stages import ResidentStages, Stages
+from .conditioning import Request, prepare_request
 from .config import FlashWorldConfig
-from .request import Request, prepare_request
 from .sampler import FewStepSampler, SamplerStep
-from .stages import ResidentStages, Stages
 
 if TYPE_CHECKING:
-    from .condition import ImageLike
-    from .encoder import FrameEncoder
+    from ...media.images import ImageLike
+    from ...models.wan_vae import FrameEncoder
     from .gaussian_decoder import GaussianDecoder
     from .transformer import FlashWorldTransformer
 
@@ -69,8 +69,8 @@ class GenerationStep:
     def most_important(self, count: int) -> Gaussians:
         """At most ``count`` Gaussians, those that show most from the generated views, in the user's world: a preview
         at a fraction of what a copy of the whole scene takes."""
-        from ...scene import budget
-        from .views import rendering_cameras
+        from ...ops.select import budget
+        from .conditioning import rendering_cameras
 
         viewpoints = rendering_cameras(self.request.conditions).positions
         return self.request.finish(budget(self.sampled.gaussians, count, viewpoints))
@@ -124,9 +124,7 @@ class FlashWorldModel:
         encoder is moved too, but keeps its own precision: that is chosen when it is loaded.
         """
         for module in (self.transformer, self.decoder, self.encoder):
-            keep = single_precision_names(module)
-            for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-                tensor.data = tensor.data.to(device, target_dtype(name, tensor.dtype, dtype, keep))
+            cast(module, dtype, device)
         if device is not None and hasattr(self.text, "to"):
             self.text.to(device)
         return self
@@ -254,7 +252,7 @@ class FlashWorldModel:
         """
         from ... import __version__
 
-        origin = {"generator": self.generator, "model_id": self.model_id, "seed": int(seed), "version": __version__}
+        origin = {GENERATOR: self.generator, MODEL_ID: self.model_id, SEED: int(seed), VERSION: __version__}
         stages = stages or ResidentStages(self.modules)
         return prepare_request(
             self.config,
@@ -274,7 +272,7 @@ class FlashWorldModel:
 
     def _embed(self, prompt: str, text_embeds: Tensor | None, stages: Stages) -> Tensor:
         """[1, L, D]."""
-        width = self.config.transformer["text_dim"]
+        width = self.config.transformer.text_dim
         if text_embeds is None:
             if self.text is None:
                 raise FlashWorldError(

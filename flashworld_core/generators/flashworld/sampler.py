@@ -30,18 +30,16 @@ from ...flow.noise import NoiseSource
 from ...flow.sample import renoise, x0_from_velocity
 from ...flow.schedule import Schedule
 from ...gaussians import Gaussians
+from ...models.wan_vae import FrameEncoder, LatentNorm
 from ...rendering.render import Backend, render
+from ...runtime.stages import Report, ResidentStages, StageName, Stages, chunks, passes, repeated
 from .cameras import raymaps
-from .chunks import Report, chunks, passes
+from .conditioning import Conditions, rendering_cameras
 from .config import FlashWorldConfig
-from .encoder import FrameEncoder, LatentNorm
 from .gaussian_decoder import GaussianDecoder
-from .stages import ResidentStages, StageName, Stages, repeated
 from .transformer import FlashWorldTransformer
-from .views import FAR, NEAR, Conditions, preview_image, rendering_cameras
 
 DEFAULT_CHUNK = 4  # views; fills a large GPU at full size, and keeps the decoder's memory near a fifth of the whole
-
 Progress = Callable[..., None]  # progress(done, total, preview=None)
 
 
@@ -101,7 +99,7 @@ class FewStepSampler:
         self.stages = stages or ResidentStages(modules)
         self.chunk = views_per_chunk or DEFAULT_CHUNK
         self.backend = backend
-        self.latent_norm = LatentNorm(config)
+        self.latent_norm = LatentNorm(config.vae)
 
     @torch.no_grad()
     def sample(
@@ -321,3 +319,23 @@ def _dtypes(sampler: FewStepSampler) -> str:
     """The precisions the transformer and the decoder compute in, for a message."""
     modules = (sampler.transformer, sampler.decoder)
     return " and ".join(sorted({str(p.dtype).removeprefix("torch.") for m in modules for p in m.parameters()}))
+
+
+NEAR, FAR = 0.01, 1000.0  # clipping distances in normalised units
+
+
+def preview_image(gaussians: Gaussians, conditions: Conditions, *, backend: Backend = "auto") -> Tensor:
+    """[H, W, 3] float32 in [0, 1] on the CPU: four views along the path, two by two at half size.
+
+    Paths of fewer than four views show the middle one at full size.
+    """
+    cameras, views = rendering_cameras(conditions), len(conditions.cameras)
+    if views < 4:
+        cameras = cameras[views // 2]
+    else:
+        cameras = cameras[[0, views // 3, 2 * views // 3, views - 1]]
+        cameras = cameras.resized(conditions.width // 2, conditions.height // 2)
+    rgb = render(gaussians, cameras.to(gaussians.device), near=NEAR, far=FAR, backend=backend).rgb.clamp(0, 1).cpu()
+    if views < 4:
+        return rgb[0]
+    return torch.cat([torch.cat([rgb[0], rgb[1]], 1), torch.cat([rgb[2], rgb[3]], 1)], 0)

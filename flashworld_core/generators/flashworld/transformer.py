@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
@@ -10,8 +11,6 @@ from torch import Tensor, nn
 
 from ...errors import FlashWorldError
 from .config import FlashWorldConfig
-
-_SINGLE_PRECISION = ("scale_shift_table", "time_embedder", "norm2")
 
 
 class FlashWorldTransformer(WanTransformer3DModel):
@@ -22,15 +21,15 @@ class FlashWorldTransformer(WanTransformer3DModel):
     """
 
     def __init__(self, config: FlashWorldConfig):
-        super().__init__(**config.transformer)
-        width = config.transformer["num_attention_heads"] * config.transformer["attention_head_dim"]
+        super().__init__(**dataclasses.asdict(config.transformer))
+        width = config.transformer.width
         patch = config.patch_size
         self.flashworld = config
         self.patch_embedding = nn.Conv3d(config.input_channels, width, kernel_size=patch, stride=patch)
         self.proj_out = nn.Linear(width, math.prod(patch) * config.output_channels)
         # The rotary tables are no parameters: a model built on the meta device would be left without them.
         with torch.device("cpu"):
-            self.rope = WanRotaryPosEmbed(config.transformer["attention_head_dim"], patch, config.max_positions)
+            self.rope = WanRotaryPosEmbed(config.transformer.attention_head_dim, patch, config.max_positions)
 
     def forward(self, hidden_states: Tensor, timestep: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """One denoising pass.
@@ -53,12 +52,6 @@ class FlashWorldTransformer(WanTransformer3DModel):
         layout = self.flashworld.output_layout
         return output[:, layout["velocity"]].float(), output[:, layout["features"]]
 
-    def cast(self, dtype: torch.dtype) -> FlashWorldTransformer:
-        """Store the parameters in ``dtype``, except the few `keeps_single_precision` names, in place."""
-        for name, parameter in self.named_parameters():
-            parameter.data = parameter.data.to(torch.float32 if keeps_single_precision(name) else dtype)
-        return self
-
     def _check(self, hidden_states: Tensor, timestep: Tensor, text: Tensor):
         config = self.flashworld
         if hidden_states.ndim != 5 or hidden_states.shape[1] != config.input_channels:
@@ -77,23 +70,9 @@ class FlashWorldTransformer(WanTransformer3DModel):
                 f"FlashWorldTransformer: {tokens} (views, rows, columns of tokens) exceed the model's "
                 f"{config.max_positions} positions; use fewer views or a smaller image."
             )
-        width = config.transformer["text_dim"]
+        width = config.transformer.text_dim
         if text.ndim != 3 or text.shape[0] != batch or text.shape[2] != width or tuple(timestep.shape) != (batch,):
             raise FlashWorldError(
                 f"FlashWorldTransformer: expected timestep [{batch}] and text [{batch}, L, {width}], "
                 f"got {list(timestep.shape)} and {list(text.shape)}."
             )
-
-
-def keeps_single_precision(name: str) -> bool:
-    """Whether parameter ``name`` stays float32 in a half-precision transformer.
-
-    Modulation tables, time MLP and norm gains: 0.2 % of the weights, and what they are applied to is computed in single
-    precision anyway.
-    """
-    return any(part in name.split(".") for part in _SINGLE_PRECISION)
-
-
-def build_transformer(config: FlashWorldConfig) -> FlashWorldTransformer:
-    """The transformer of ``config`` with random weights, on the default device (``meta`` included)."""
-    return FlashWorldTransformer(config)

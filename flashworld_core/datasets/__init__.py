@@ -1,0 +1,1 @@
+"""Data for training and evaluation, one set a file or folder."""

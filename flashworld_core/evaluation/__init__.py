@@ -1,0 +1,1 @@
+"""Metrics, and the harness that applies them to a model."""

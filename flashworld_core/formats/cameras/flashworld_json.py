@@ -1,0 +1,215 @@
+"""FlashWorld's request JSON: what to make (picture, sentence) and along which cameras.
+
+Keys: ``cameras`` (list of {quaternion wxyz, position, fx, fy, cx, cy}, camera-to-world, OpenGL axes for camera and
+world), ``resolution`` [views, height, width], ``image_prompt`` (path, data URL or bare base64), ``text_prompt``,
+``image_index``. With a picture the intrinsics are pixels of that picture as it is on disk; without one, pixels of the
+resolution.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import os
+import warnings
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import torch
+
+from ...cameras import Cameras
+from ...errors import FlashWorldError
+from ...geometry import flip_y_and_z, matrices_to_quats, pose
+from ..files import exact
+from .parse import (
+    MAX_CAMERAS,
+    MAX_SIDE,
+    check_count,
+    check_size,
+    check_writable,
+    number,
+    numbers,
+    parse_json,
+    pinhole,
+    read_text,
+    rotation_from_quaternion,
+    whole_number,
+    write_texts,
+)
+
+_EXIF_ORIENTATION = 0x0112
+_BASE64_HEADS = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "UklGR": "webp"}  # how pictures of these kinds begin
+
+
+@dataclasses.dataclass(frozen=True)
+class FlashWorldRequest:
+    """One request.
+
+    Attributes:
+        cameras: the path as listed, not resampled to ``views``. Its width, height and intrinsics are those of the
+            picture if there is one (cropping and scaling it carries the intrinsics along), else of the resolution.
+        views: number of views to generate.
+        height, width: size in pixels of the views to generate.
+        image_prompt: path or data URL of the picture, not decoded; None for a request in words alone.
+        text_prompt: the sentence, maybe empty.
+        image_index: which of the ``views`` shows the picture.
+    """
+
+    cameras: Cameras
+    views: int
+    height: int
+    width: int
+    image_prompt: str | None = None
+    text_prompt: str = ""
+    image_index: int = 0
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> FlashWorldRequest:
+        """Read a request file. A relative picture path is looked for beside the file, then in the working folder.
+
+        Raises:
+            FlashWorldError: unreadable, malformed or out of range; the message names the key.
+        """
+        path = Path(path)
+        return cls.from_dict(parse_json(read_text(path), str(path)), where=str(path), folder=path.parent)
+
+    @classmethod
+    def from_dict(
+        cls,
+        data: dict,
+        *,
+        where: str = "request",
+        folder: Path | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        root: Path | None = None,
+    ) -> FlashWorldRequest:
+        """A request from its parsed JSON (see `read`).
+
+        Args:
+            where: name for error messages.
+            folder: where relative picture paths are looked for first.
+            width, height: stand in for a missing ``resolution``, in pixels.
+            root: a folder; a picture that does not lie in it is not opened.
+        """
+        entries = data.get("cameras")
+        if not isinstance(entries, list):
+            raise FlashWorldError(f"read_cameras: {where}: cameras must be a list.")
+        check_count(len(entries), where)
+        views = len(entries)
+        if data.get("resolution") is not None:
+            values = numbers(data["resolution"], 3, f"{where}: resolution [views, height, width]")
+            views = whole_number(values[0], 1, MAX_CAMERAS, f"{where}: resolution[0] (views)")
+            height = whole_number(values[1], 1, MAX_SIDE, f"{where}: resolution[1] (height)")
+            width = whole_number(values[2], 1, MAX_SIDE, f"{where}: resolution[2] (width)")
+        width, height = check_size(width, height, where)
+        image = _image_prompt(data.get("image_prompt"), folder, where, root)
+        text = data.get("text_prompt") or ""
+        if not isinstance(text, str):
+            raise FlashWorldError(f"read_cameras: {where}: text_prompt must be a string.")
+        index = data.get("image_index")
+        index = whole_number(0 if index is None else index, 0, views - 1, f"{where}: image_index")
+        poses, lenses = zip(*(_camera(e, f"{where}: cameras[{i}]") for i, e in enumerate(entries)), strict=True)
+        size = (width, height) if image is None else _upright_size(image, where)
+        cameras = Cameras(flip_y_and_z(torch.stack(poses)).float(), torch.stack(lenses).float(), *size)
+        return cls(cameras, views, height, width, image, text, index)
+
+    def to_dict(self) -> dict:
+        """The request as JSON values."""
+        data: dict = {"image_prompt": self.image_prompt} if self.image_prompt is not None else {}
+        data |= {"text_prompt": self.text_prompt, "cameras": _entries(self.cameras)}
+        return data | {"resolution": [self.views, self.height, self.width], "image_index": self.image_index}
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Write the request file, replacing an existing one only when it is complete."""
+        write_texts({Path(path): json.dumps(self.to_dict(), indent=2) + "\n"})
+
+
+def parse(
+    data: dict, where: str, width: int | None, height: int | None, folder: Path, root: Path | None = None
+) -> Cameras:
+    """The cameras of a request; ``width`` and ``height`` stand in for a missing resolution."""
+    request = FlashWorldRequest.from_dict(data, where=where, folder=folder, width=width, height=height, root=root)
+    return request.cameras
+
+
+def write(path: Path, cameras: Cameras) -> None:
+    """Write a request that holds the path and no prompts."""
+    FlashWorldRequest(cameras, len(cameras), cameras.height, cameras.width).write(path)
+
+
+def _camera(entry, here: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """OpenGL camera-to-world [4, 4] and intrinsics [3, 3] of one list entry."""
+    if not isinstance(entry, dict):
+        raise FlashWorldError(f"read_cameras: {here} must be an object with quaternion, position, fx, fy, cx and cy.")
+    for key in ("quaternion", "position", "fx", "fy", "cx", "cy"):
+        if key not in entry:
+            raise FlashWorldError(f"read_cameras: {here}.{key} is missing.")
+    rotation = rotation_from_quaternion(numbers(entry["quaternion"], 4, f"{here}.quaternion"), f"{here}.quaternion")
+    position = numbers(entry["position"], 3, f"{here}.position")
+    lens = pinhole(*(number(entry[key], f"{here}.{key}") for key in ("fx", "fy", "cx", "cy")), here)
+    return pose(rotation, torch.tensor(position, dtype=torch.float64)), lens
+
+
+def _entries(cameras: Cameras) -> list[dict]:
+    check_writable(cameras)
+    dtype = cameras.camera_to_world.dtype
+    c2w = flip_y_and_z(cameras.camera_to_world.double().cpu())
+    quaternions = matrices_to_quats(c2w[:, :3, :3]).to(dtype)
+    positions = c2w[:, :3, 3].to(dtype)
+    return [
+        {
+            "quaternion": exact(quaternions[i]),
+            "position": exact(positions[i]),
+            **dict(zip(("fx", "fy", "cx", "cy"), exact(k[[0, 1, 0, 1], [0, 1, 2, 2]]), strict=True)),
+        }
+        for i, k in enumerate(cameras.intrinsics)
+    ]
+
+
+def _image_prompt(value, folder: Path | None, where: str, root: Path | None) -> str | None:
+    """The picture as something that can be opened from anywhere: a data URL or an existing path."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise FlashWorldError(f"read_cameras: {where}: image_prompt must be a path or a data URL.")
+    if value[:5].lower() == "data:":
+        return value
+    for head, kind in _BASE64_HEADS.items():
+        if value.startswith(head) and len(value) > 100:
+            return f"data:image/{kind};base64,{value}"
+    if "\0" not in value and len(value) < 4096:
+        for path in ([] if folder is None else [folder / value]) + [Path(value)]:
+            if (root is None or _lies_in(root, path, value)) and path.is_file():
+                return str(path)
+    raise FlashWorldError(
+        f"read_cameras: {where}: image_prompt names no file: {value[:100]!r}. The cameras are in that picture's "
+        "pixels; put it there, or remove image_prompt if they are in pixels of the resolution."
+    )
+
+
+def _lies_in(root: Path, path: Path, value: str) -> bool:
+    """Whether ``path``, links followed, is in ``root``; absolute names are not even looked at (a share on a network
+    would be asked for)."""
+    if PureWindowsPath(value).anchor or PurePosixPath(value).is_absolute():
+        return False
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def _upright_size(image: str, where: str) -> tuple[int, int]:
+    """Width and height of the picture the right way up; only its header is read."""
+    from PIL import Image
+
+    is_url = image[:5].lower() == "data:"
+    try:
+        source = io.BytesIO(base64.b64decode(image.partition(",")[2])) if is_url else Path(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # no pixel is decoded here
+            with Image.open(source) as picture:
+                sideways = picture.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+                return (picture.height, picture.width) if sideways else (picture.width, picture.height)
+    except Exception as error:  # Pillow's decoders raise nearly every kind on damaged files
+        raise FlashWorldError(
+            f"read_cameras: {where}: image_prompt is not a picture that can be read: {str(error)[:200]}"
+        ) from error

@@ -1,0 +1,1 @@
+"""Operations on scenes, Gaussians to Gaussians, one family a file."""

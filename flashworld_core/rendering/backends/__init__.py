@@ -1,0 +1,1 @@
+"""Rasterizers that are twins: `torch_reference` is the oracle, the others are fast."""

@@ -1,0 +1,1 @@
+"""The compiled CPU rasterizer (numba), multi-threaded and differentiable."""

@@ -1,0 +1,223 @@
+"""Fast, multi-threaded, differentiable CPU rasterizer on numba (no compiler needed on the user's machine).
+
+Four steps: project every Gaussian of every view and count the tiles it touches; scatter (depth, index) entries into one
+list per tile; sort each list and composite it; for gradients, composite once more into one gradient row per
+(Gaussian, tile), then reduce the rows per Gaussian and take them back through the projection. Nothing is added
+atomically, so the same input gives the same bits on every run and for any number of threads.
+
+Importing this module imports numba; `render` does so on first use. Kernels compile on their first call and are cached
+on disk; `warm_up` does it ahead of time, in the background.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .composite import composite, composite_backward
+from .project import CAMERA, GRADIENT, RECORD, TILE, project, project_backward
+from .threads import run_ranges
+from .tiles import scatter, sort_lists
+
+logger = logging.getLogger(__name__)
+
+_GAUSSIANS_PER_TASK = 16384
+_TILES_PER_TASK = 8
+
+_warm_up_lock = threading.Lock()
+_warm_up_threads: dict[bool, threading.Thread] = {}  # by whether gradients are included
+
+
+def rasterize(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
+    world_to_camera: Tensor,
+    intrinsics: Tensor,
+    width: int,
+    height: int,
+    *,
+    background: Tensor,
+    near: float,
+    far: float,
+    sh_degree: int,
+    eps2d: float = 0.3,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `torch_reference.rasterize`, in float32 on the CPU, differentiable in the five Gaussian tensors.
+
+    Tensors of another dtype or device are brought over; the results stay on the CPU. No gradient flows to cameras or
+    background.
+    """
+    gaussians = [t.to("cpu", torch.float32).contiguous() for t in (means, quats, scales, opacities, sh)]
+    w2c = world_to_camera.detach().to("cpu", torch.float32)
+    k = intrinsics.detach().to("cpu", torch.float32)
+    cameras = torch.empty(len(w2c), CAMERA)
+    cameras[:, :12] = w2c[:, :3].reshape(-1, 12)
+    cameras[:, 12], cameras[:, 13], cameras[:, 14], cameras[:, 15] = k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]
+    cameras[:, 16:] = -(w2c[:, :3, :3].transpose(1, 2) @ w2c[:, :3, 3:])[..., 0]
+    settings = _Settings(
+        cameras=cameras.numpy(),
+        backgrounds=background.detach().to("cpu", torch.float32).contiguous().numpy(),
+        size=(int(width), int(height)),
+        planes=(np.float32(near), np.float32(far)),
+        degree=int(sh_degree),
+        eps2d=np.float32(eps2d),
+    )
+    if torch.is_grad_enabled() and any(t.requires_grad for t in gaussians):
+        return _Rasterize.apply(settings, *gaussians)
+    return _forward(settings, *gaussians)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    cameras: np.ndarray  # [V, CAMERA]
+    backgrounds: np.ndarray  # [V, 3]
+    size: tuple[int, int]
+    planes: tuple[np.float32, np.float32]
+    degree: int
+    eps2d: np.float32
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lists:
+    """What compositing works on, kept for the backward pass."""
+
+    records: np.ndarray  # [V, N, RECORD] float32
+    rects: np.ndarray  # [V, N, 4] int16
+    tile_starts: np.ndarray  # [V * tiles + 1] int64
+    entries: np.ndarray  # [E] uint64: depth bits << 32 | Gaussian index, sorted inside each tile
+
+
+def _forward(settings: _Settings, *gaussians: Tensor):
+    arrays = [t.detach().numpy() for t in gaussians]
+    views, n, (width, height) = len(settings.cameras), len(arrays[0]), settings.size
+    tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)
+    tiles = tiles_x * tiles_y
+    records = np.empty((views, n, RECORD), np.float32)
+    rects = np.empty((views, n, 4), np.int16)
+    # A view's Gaussians are cut into parts that count and scatter independently: part p of view v owns counts[v, p].
+    parts = max(1, -(-n // _GAUSSIANS_PER_TASK))
+    step = -(-n // parts)
+    counts = np.zeros((views, parts, tiles), np.int64)
+
+    def project_part(start, stop):
+        for task in range(start, stop):
+            v, part = divmod(task, parts)
+            project(
+                *(part * step, min(n, (part + 1) * step), *arrays, settings.degree, settings.cameras[v]),
+                *(settings.size, settings.planes, settings.eps2d, records[v], rects[v], counts[v, part]),
+            )
+
+    run_ranges(project_part, views * parts, 1)
+
+    # Lists in (view, tile, part) order keep each tile's entries in index order, which makes the depth sort stable.
+    by_tile = counts.transpose(0, 2, 1).reshape(-1)
+    ends = np.cumsum(by_tile)
+    total = int(ends[-1]) if len(ends) else 0
+    cursors = np.ascontiguousarray((ends - by_tile).reshape(views, tiles, parts).transpose(0, 2, 1))
+    tile_starts = np.append(cursors[:, 0].reshape(-1), total)
+    entries = np.empty(total, np.uint64)
+
+    def scatter_part(start, stop):
+        for task in range(start, stop):
+            v, part = divmod(task, parts)
+            scatter(part * step, min(n, (part + 1) * step), rects[v], records[v], tiles_x, cursors[v, part], entries)
+
+    run_ranges(scatter_part, views * parts, 1)
+
+    rgb = torch.empty(views, height, width, 3)
+    depth, alpha = torch.empty(views, height, width), torch.empty(views, height, width)
+    images = rgb.numpy(), depth.numpy(), alpha.numpy()
+
+    def composite_tiles(start, stop):
+        sort_lists(start, stop, tile_starts, entries)
+        composite(start, stop, tile_starts, entries, records, settings.backgrounds, settings.size, *images)
+
+    run_ranges(composite_tiles, views * tiles, _TILES_PER_TASK)
+    return (rgb, depth, alpha), _Lists(records, rects, tile_starts, entries)
+
+
+def _backward(settings: _Settings, lists: _Lists, gaussians, outputs, gradients) -> list[Tensor]:
+    arrays = [t.detach().numpy() for t in gaussians]
+    per_gaussian = lists.rects[..., 2].astype(np.int64) * lists.rects[..., 3]
+    row_starts = (np.cumsum(per_gaussian) - per_gaussian.reshape(-1)).reshape(per_gaussian.shape)
+    rows = np.empty((len(lists.entries), GRADIENT), np.float32)
+    images = [t.detach().numpy() for t in (*outputs, *gradients)]
+
+    def composite_tiles(start, stop):
+        composite_backward(
+            *(start, stop, lists.tile_starts, lists.entries, lists.records, lists.rects, row_starts),
+            *(settings.size, *images, rows),
+        )
+
+    run_ranges(composite_tiles, len(lists.tile_starts) - 1, _TILES_PER_TASK)
+    results = [torch.empty_like(t) for t in gaussians]
+    outputs = [t.numpy() for t in results]
+
+    def project_part(start, stop):
+        project_backward(
+            *(start, stop, *arrays, settings.degree, settings.cameras, settings.size),
+            *(lists.records, lists.rects, row_starts, rows, *outputs),
+        )
+
+    run_ranges(project_part, len(arrays[0]), _GAUSSIANS_PER_TASK // 8)
+    return results
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, settings, *gaussians):
+        outputs, lists = _forward(settings, *gaussians)
+        ctx.settings, ctx.lists = settings, lists
+        ctx.save_for_backward(*gaussians, *outputs)
+        return outputs
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *gradients):
+        saved = ctx.saved_tensors
+        gradients = [g.to(torch.float32).contiguous() for g in gradients]
+        return None, *_backward(ctx.settings, ctx.lists, saved[:5], saved[5:], gradients)
+
+
+def bytes_per_view(gaussians: int, width: int, height: int) -> int:
+    """Working memory of one view in bytes, taking two tiles per Gaussian; with gradients about twice as much."""
+    return gaussians * (4 * RECORD + 8 + 2 * 8) + 20 * width * height
+
+
+def warm_up(wait: bool = True, gradients: bool = False) -> None:
+    """Compile the kernels (seconds; from the disk cache, a fraction of one), those for ``gradients`` too if asked.
+
+    Without ``wait`` it happens in a background thread. A render that starts meanwhile waits for the kernels it needs:
+    which backend draws a picture never depends on timing.
+    """
+    with _warm_up_lock:
+        thread = _warm_up_threads.get(gradients)
+        if thread is None:
+            thread = threading.Thread(
+                target=_render_one_pixel, args=(gradients,), name="flashworld-warm-up", daemon=True
+            )
+            _warm_up_threads[gradients] = thread
+            thread.start()
+    if wait:
+        thread.join()
+
+
+def _render_one_pixel(gradients: bool) -> None:
+    one = [torch.tensor([[0.0, 0, 1]]), torch.ones(1, 4), torch.ones(1, 3), torch.ones(1), torch.zeros(1, 1, 3)]
+    one[0].requires_grad_(gradients)
+    settings = {"background": torch.zeros(1, 3), "near": 0.01, "far": 10.0, "sh_degree": 0}
+    try:
+        with torch.enable_grad():
+            rgb, _, _ = rasterize(*one, torch.eye(4)[None], torch.eye(3)[None], 1, 1, **settings)
+            if gradients:
+                rgb.sum().backward()
+    except Exception:  # the render that follows fails the same way, in the caller's thread
+        logger.exception("CPU renderer: warming up failed.")

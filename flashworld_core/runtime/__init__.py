@@ -1,0 +1,1 @@
+"""Where networks run and what memory they take."""

@@ -1,0 +1,10 @@
+"""Fixtures of more than one folder of tests."""
+
+import pytest
+from small_configs import small_config as make_small_config
+
+
+@pytest.fixture(scope="session")
+def small_config():
+    """``small_config(**changes)``: a very small FlashWorld; ``vae`` and ``transformer`` are merged."""
+    return make_small_config
