@@ -46,7 +46,7 @@ def check_names_and_shapes(
         if names
     ]
     if parts:
-        raise FlashWorldError(f"load: the tensors of {path} do not fit the {what}: {'; '.join(parts)}.")
+        raise FlashWorldError(f"the tensors of {path} do not fit the {what}: {'; '.join(parts)}.")
 
 
 def expected_shapes(module: nn.Module) -> dict[str, Shape]:

@@ -45,7 +45,7 @@ def identify(weights: WeightFile) -> FileKind:
 
 def wrong_file(weights: WeightFile, kind: FileKind, wanted: str = "a FlashWorld model") -> FlashWorldError:
     """The error that says in one sentence what the file looks like and what to load."""
-    return FlashWorldError(f"load: {weights.path} is not {wanted}: it looks like {kind.description}; {kind.advice}.")
+    return FlashWorldError(f"{weights.path} is not {wanted}: it looks like {kind.description}; {kind.advice}.")
 
 
 def _lora(shapes: Shapes) -> FileKind | None:

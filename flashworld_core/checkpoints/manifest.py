@@ -80,18 +80,18 @@ class Manifest:
         try:
             content = json.loads(text)
         except ValueError as error:
-            raise FlashWorldError(f"load: {source} is not JSON: {error}.") from error
+            raise FlashWorldError(f"{source} is not JSON: {error}.") from error
         if not isinstance(content, dict) or not isinstance(content.get("generator"), str):
             raise FlashWorldError(f'{source} is not a model manifest (it names no "generator").')
         version = content.get("format_version", FORMAT_VERSION)
         if not isinstance(version, int) or version > FORMAT_VERSION:
-            raise FlashWorldError(f"load: {source} has format version {version}; this program knows {FORMAT_VERSION}.")
+            raise FlashWorldError(f"{source} has format version {version}; this program knows {FORMAT_VERSION}.")
         compute = content.get("compute_dtype")
         if compute is not None and compute not in COMPUTE_DTYPES:
-            raise FlashWorldError(f"load: {source}: compute_dtype {compute!r} is none of {', '.join(COMPUTE_DTYPES)}.")
+            raise FlashWorldError(f"{source}: compute_dtype {compute!r} is none of {', '.join(COMPUTE_DTYPES)}.")
         values = content.get("config")
         if not isinstance(values, dict):
-            raise FlashWorldError(f"load: {source} holds no config.")
+            raise FlashWorldError(f"{source} holds no config.")
         notes = content.get("notes")
         return cls(
             content["generator"],

@@ -82,11 +82,11 @@ class WeightFile:
         """The tensor ``name`` on the CPU, mapped from the file where the format allows."""
         entry = self.entries[name]
         if entry.dtype is None:
-            raise FlashWorldError(f"open_weights: {self.path}: {name} has a number format this torch does not know.")
+            raise FlashWorldError(f"{self.path}: {name} has a number format this torch does not know.")
         try:
             return entry.read()
         except (RuntimeError, OSError, ValueError) as error:
-            raise FlashWorldError(f"open_weights: {self.path}: {name} cannot be read: {error}") from error
+            raise FlashWorldError(f"{self.path}: {name} cannot be read: {error}") from error
 
 
 def open_weights(path: str | Path) -> WeightFile:
@@ -105,13 +105,13 @@ def open_weights(path: str | Path) -> WeightFile:
     if path.is_dir():
         return _open_folder(path)
     if not path.is_file():
-        raise FlashWorldError(f"open_weights: no such file: {path}")
+        raise FlashWorldError(f"no such file: {path}")
     kind = sniff(path)
     if kind == "safetensors":
         return _open_safetensors(path)
     if kind in ("torch", "legacy torch"):
         return _open_torch(path, legacy=kind == "legacy torch")
-    raise FlashWorldError(f"open_weights: {path} is {kind}.")
+    raise FlashWorldError(f"{path} is {kind}.")
 
 
 def sniff(path: Path) -> str:
@@ -156,7 +156,7 @@ def _open_folder(folder: Path) -> WeightFile:
     if len(candidates) == 1:
         return open_weights(candidates[0])
     found = f"{len(candidates)} safetensors files and no index" if candidates else "no weight file"
-    raise FlashWorldError(f"open_weights: the folder {folder} holds {found}; name the file.")
+    raise FlashWorldError(f"the folder {folder} holds {found}; name the file.")
 
 
 def _open_sharded(folder: Path, index: Path) -> WeightFile:
@@ -164,18 +164,18 @@ def _open_sharded(folder: Path, index: Path) -> WeightFile:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = sorted(set(weight_map.values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FlashWorldError(f"open_weights: {index} is not an index of shards: {error!r}.") from error
+        raise FlashWorldError(f"{index} is not an index of shards: {error!r}.") from error
     shards = {}
     for name in files:
         if not isinstance(name, str) or Path(name).name != name:
-            raise FlashWorldError(f"open_weights: {index} names {name!r}, which is not a file beside it.")
+            raise FlashWorldError(f"{index} names {name!r}, which is not a file beside it.")
         if not (folder / name).is_file():
-            raise FlashWorldError(f"open_weights: the shard {folder / name} is missing; download it.")
+            raise FlashWorldError(f"the shard {folder / name} is missing; download it.")
         shards[name] = open_weights(folder / name)
     entries = {}
     for name, file in weight_map.items():
         if name not in shards[file].entries:
-            raise FlashWorldError(f"open_weights: {folder / file} lacks {name}, which {index.name} promises.")
+            raise FlashWorldError(f"{folder / file} lacks {name}, which {index.name} promises.")
         entries[name] = shards[file].entries[name]
     return WeightFile(folder, "sharded safetensors", entries, {}, (), sum(shard.nbytes for shard in shards.values()))
 
@@ -188,7 +188,7 @@ def _open_safetensors(path: Path) -> WeightFile:
         file = safe_open(path, framework="pt", device="cpu")
         names = list(file.keys())
     except (SafetensorError, OSError, ValueError) as error:
-        raise FlashWorldError(f"open_weights: {path} is a damaged safetensors file: {error}.") from error
+        raise FlashWorldError(f"{path} is a damaged safetensors file: {error}.") from error
     entries = {}
     for name in names:
         view = file.get_slice(name)
@@ -213,14 +213,14 @@ def _check_safetensors_length(path: Path) -> None:
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return
     if needed > size:
-        raise FlashWorldError(f"open_weights: {path} is cut short: {size:,} bytes of {needed:,}; download it again.")
+        raise FlashWorldError(f"{path} is cut short: {size:,} bytes of {needed:,}; download it again.")
 
 
 def _open_torch(path: Path, legacy: bool) -> WeightFile:
     size = path.stat().st_size
     if legacy and size > MAX_LEGACY_BYTES:
         raise FlashWorldError(
-            f"open_weights: {path} is a torch file of the old kind, too large to read whole; "
+            f"{path} is a torch file of the old kind, too large to read whole; "
             "save it again with a current torch, or use its safetensors version."
         )
     if not legacy:
@@ -230,11 +230,11 @@ def _open_torch(path: Path, legacy: bool) -> WeightFile:
             warnings.simplefilter("ignore", UserWarning)  # torch asks to report unusual pickle protocols to it
             content = torch.load(path, map_location="cpu", mmap=not legacy, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise FlashWorldError(f"open_weights: {path} is refused: {_refusal(error)}") from error
+        raise FlashWorldError(f"{path} is refused: {_refusal(error)}") from error
     except Exception as error:  # damaged archives raise RuntimeError, EOFError, UnicodeDecodeError, KeyError ...
-        raise FlashWorldError(f"open_weights: {path} is a damaged torch file: {error}") from error
+        raise FlashWorldError(f"{path} is a damaged torch file: {error}") from error
     if not isinstance(content, dict):
-        raise FlashWorldError(f"open_weights: {path} holds a {type(content).__name__}, not named tensors.")
+        raise FlashWorldError(f"{path} holds a {type(content).__name__}, not named tensors.")
     entries: dict[str, Entry] = {}
     _flatten(content, "", entries, path, depth=3)
     return WeightFile(path, "torch", entries, {}, tuple(map(str, content)), size)
@@ -245,11 +245,11 @@ def _check_archive(path: Path, size: int) -> None:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if info.compress_type != zipfile.ZIP_STORED:
-                raise FlashWorldError(f"open_weights: {path}: {info.filename} is compressed, which torch never does.")
+                raise FlashWorldError(f"{path}: {info.filename} is compressed, which torch never does.")
             if info.filename.endswith("data.pkl") and info.file_size > MAX_PICKLE_BYTES:
-                raise FlashWorldError(f"open_weights: {path}: {info.filename} is implausibly large.")
+                raise FlashWorldError(f"{path}: {info.filename} is implausibly large.")
             if info.header_offset + info.file_size > size:
-                raise FlashWorldError(f"open_weights: {path}: {info.filename} reaches past the end of the file.")
+                raise FlashWorldError(f"{path}: {info.filename} reaches past the end of the file.")
 
 
 def _refusal(error: pickle.UnpicklingError) -> str:
@@ -274,7 +274,7 @@ def _flatten(content: dict, prefix: str, entries: dict[str, Entry], path: Path, 
                 value.layout is not torch.strided
                 or value.untyped_storage().nbytes() < value.numel() * value.element_size()
             ):
-                raise FlashWorldError(f"open_weights: {path}: {name} is not stored in full.")
+                raise FlashWorldError(f"{path}: {name} is not stored in full.")
             entries[name] = Entry(tuple(value.shape), value.dtype, lambda value=value: value.detach())
         elif isinstance(value, dict) and depth > 1:
             _flatten(value, f"{name}.", entries, path, depth - 1)

@@ -81,7 +81,7 @@ def save_video(
     count, height, width = frames.shape[:3]
     height, width = height - height % 2, width - width % 2
     if not count or not height or not width:
-        raise FlashWorldError(f"save_video: needs at least one frame of 2x2 pixels, got {list(frames.shape)}.")
+        raise FlashWorldError(f"needs at least one frame of 2x2 pixels, got {list(frames.shape)}.")
 
     with _new_file(path, "save_video") as file, av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))

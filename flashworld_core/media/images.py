@@ -44,16 +44,16 @@ def open_image(image: ImageLike) -> Image:
     if isinstance(image, (str, os.PathLike)):
         path = Path(image)
         if not path.is_file():
-            raise FlashWorldError(f"prepare_image: no such image file: {path}")
+            raise FlashWorldError(f"no such image file: {path}")
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise FlashWorldError(f"prepare_image: {path} is larger than {MAX_FILE_BYTES >> 20} MiB; scale it down.")
+            raise FlashWorldError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB; scale it down.")
         try:
             with path.open("rb") as stream:
                 return _decode(stream, str(path))
         except OSError as error:
-            raise FlashWorldError(f"prepare_image: {path} cannot be read: {error}.") from error
+            raise FlashWorldError(f"{path} cannot be read: {error}.") from error
     raise FlashWorldError(
-        f"prepare_image: expected a path, a data URL, a Pillow image, an array or a tensor, got {type(image).__name__}."
+        f"expected a path, a data URL, a Pillow image, an array or a tensor, got {type(image).__name__}."
     )
 
 
@@ -61,23 +61,23 @@ def _data_url_bytes(url: str) -> bytes:
     """The bytes of a base64 ``data:`` URL."""
     head, comma, body = url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
-        raise FlashWorldError("prepare_image: the data URL must look like data:image/png;base64,...")
+        raise FlashWorldError("the data URL must look like data:image/png;base64,...")
     if not head[5:].lower().startswith("image/"):
-        raise FlashWorldError(f"prepare_image: the data URL holds {head[5:-7] or 'no type'!r}, not an image.")
+        raise FlashWorldError(f"the data URL holds {head[5:-7] or 'no type'!r}, not an image.")
     if len(body) > MAX_FILE_BYTES * 4 // 3:
-        raise FlashWorldError(f"prepare_image: the data URL holds more than {MAX_FILE_BYTES >> 20} MiB.")
+        raise FlashWorldError(f"the data URL holds more than {MAX_FILE_BYTES >> 20} MiB.")
     try:
         return base64.b64decode("".join(body.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise FlashWorldError(f"prepare_image: the data URL is not valid base64: {error}.") from error
+        raise FlashWorldError(f"the data URL is not valid base64: {error}.") from error
 
 
 def _check_size(width: int, height: int) -> None:
     if width < 1 or height < 1:
-        raise FlashWorldError(f"prepare_image: the image is empty ({width}x{height}).")
+        raise FlashWorldError(f"the image is empty ({width}x{height}).")
     if width * height > MAX_PIXELS:
         raise FlashWorldError(
-            f"prepare_image: the image has {width}x{height} pixels, more than {MAX_PIXELS:,}; scale it down."
+            f"the image has {width}x{height} pixels, more than {MAX_PIXELS:,}; scale it down."
         )
 
 
@@ -94,13 +94,13 @@ def _decode(stream, name: str) -> Image:
                 _check_size(*picture.size)
                 return _to_rgb(picture)
     except UnidentifiedImageError as error:
-        raise FlashWorldError(f"prepare_image: {name} is not an image this can read ({', '.join(formats)}).") from error
+        raise FlashWorldError(f"{name} is not an image this can read ({', '.join(formats)}).") from error
     except FlashWorldError:
         raise
     except Image.DecompressionBombError as error:
-        raise FlashWorldError(f"prepare_image: {name} has too many pixels: {error}") from error
+        raise FlashWorldError(f"{name} has too many pixels: {error}") from error
     except Exception as error:  # Pillow's codecs raise OSError, SyntaxError, ValueError, struct.error ... on damage
-        raise FlashWorldError(f"prepare_image: {name} is damaged: {error}.") from error
+        raise FlashWorldError(f"{name} is damaged: {error}.") from error
 
 
 def _to_rgb(picture: Image) -> Image:
@@ -132,7 +132,7 @@ def _from_array(array: np.ndarray) -> Image:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise FlashWorldError(
-            f"prepare_image: an array must be one image [H, W, 3] (or 1 or 4 channels), got {list(array.shape)}."
+            f"an array must be one image [H, W, 3] (or 1 or 4 channels), got {list(array.shape)}."
         )
     _check_size(array.shape[1], array.shape[0])
     if array.dtype == np.uint16:
@@ -141,11 +141,11 @@ def _from_array(array: np.ndarray) -> Image:
         # The negated comparison also catches NaN. A little over- and undershoot is what upscalers leave behind.
         if not (array.min() > -0.5 and array.max() < 1.5):
             raise FlashWorldError(
-                f"prepare_image: a float image must lie in 0..1, got {array.min():.4g} to {array.max():.4g}."
+                f"a float image must lie in 0..1, got {array.min():.4g} to {array.max():.4g}."
             )
         array = np.round(np.clip(array, 0, 1) * np.float32(255))
     elif array.dtype != np.uint8:
-        raise FlashWorldError(f"prepare_image: an array must be uint8, uint16 or float, got {array.dtype}.")
+        raise FlashWorldError(f"an array must be uint8, uint16 or float, got {array.dtype}.")
     array = array.astype(np.uint8)
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)

@@ -36,13 +36,13 @@ class HuggingFaceTokenizer:
         try:
             self._backend = Backend.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # the library raises plain Exception for content it cannot read
-            raise FlashWorldError(f"tokenizer: {path} is not a tokenizer.json: {error}") from error
+            raise FlashWorldError(f"{path} is not a tokenizer.json: {error}") from error
         self._backend.no_padding()
         self._backend.no_truncation()
         self.vocab_size = self._backend.get_vocab_size(with_added_tokens=True)
         self._specials = self._backend.num_special_tokens_to_add(is_pair=False)
         if self._specials < 1:
-            raise FlashWorldError(f"tokenizer: {path} appends no end token; use the tokenizer of a T5 or UMT5 model.")
+            raise FlashWorldError(f"{path} appends no end token; use the tokenizer of a T5 or UMT5 model.")
 
     def __call__(self, text: str, max_length: int) -> list[int]:
         ids = self._backend.encode(text).ids
@@ -68,16 +68,16 @@ class SentencePieceTokenizer:
             import sentencepiece
         except ImportError as error:
             raise FlashWorldError(
-                f"tokenizer: {name} holds a sentencepiece model; install the package `sentencepiece` to use it."
+                f"{name} holds a sentencepiece model; install the package `sentencepiece` to use it."
             ) from error
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
         except RuntimeError as error:
-            raise FlashWorldError(f"tokenizer: {name} does not hold a sentencepiece model: {error}") from error
+            raise FlashWorldError(f"{name} does not hold a sentencepiece model: {error}") from error
         self._eos = self._processor.eos_id()
         if self._eos < 0:
-            raise FlashWorldError(f"tokenizer: the sentencepiece model of {name} has no end token.")
+            raise FlashWorldError(f"the sentencepiece model of {name} has no end token.")
         self.vocab_size = self._processor.get_piece_size()
 
     def __call__(self, text: str, max_length: int) -> list[int]:
@@ -94,10 +94,10 @@ def open_tokenizer(path: str | Path) -> Tokenizer:
     if path.is_dir():
         found = [path / name for name in ("tokenizer.json", "spiece.model") if (path / name).is_file()]
         if not found:
-            raise FlashWorldError(f"tokenizer: {path} holds neither tokenizer.json nor spiece.model.")
+            raise FlashWorldError(f"{path} holds neither tokenizer.json nor spiece.model.")
         path = found[0]
     if not path.is_file():
-        raise FlashWorldError(f"tokenizer: no such file: {path}")
+        raise FlashWorldError(f"no such file: {path}")
     if path.suffix == ".json":
         return HuggingFaceTokenizer(path)
     return SentencePieceTokenizer(path.read_bytes(), str(path))

@@ -117,7 +117,7 @@ class TextEncoder:
         out = torch.zeros(len(prompts), self.text_length, self.text_dim)
         for row, prompt in zip(out, prompts, strict=True):
             if not isinstance(prompt, str):
-                raise FlashWorldError(f"TextEncoder: a prompt must be text, got {type(prompt).__name__}.")
+                raise FlashWorldError(f"a prompt must be text, got {type(prompt).__name__}.")
             key = (self.model_id, self.dtype, self.text_length, self.prompt_prefix, prompt)
             rows = self.cache.get(key)
             if rows is None:
@@ -136,7 +136,7 @@ class TextEncoder:
             rows = self._encoder(input_ids=torch.tensor([ids], device=self.device)).last_hidden_state[0]
         if not torch.isfinite(rows).all():
             raise FlashWorldError(
-                f"TextEncoder: {self.model_id} gave values that are not finite in {rows.dtype}; "
+                f"{self.model_id} gave values that are not finite in {rows.dtype}; "
                 "use bfloat16 or float32 for the text encoder."
             )
         return rows.float().cpu()
@@ -206,13 +206,13 @@ def open_text_encoder(
     check_names_and_shapes(expected_shapes(_build(config)), shapes, "UMT5 text encoder", path)
     if text_dim is not None and config.d_model != text_dim:
         raise FlashWorldError(
-            f"open_text_encoder: {path} gives {config.d_model} numbers per token, but the model wants {text_dim}; "
+            f"{path} gives {config.d_model} numbers per token, but the model wants {text_dim}; "
             "use the text encoder the model was trained with (UMT5-XXL for the official one)."
         )
     tokens = _find_tokenizer(path, weights, tokenizer)
     if tokens.vocab_size > config.vocab_size:
         raise FlashWorldError(
-            f"open_text_encoder: the tokenizer of {path} has {tokens.vocab_size} tokens, the encoder only "
+            f"the tokenizer of {path} has {tokens.vocab_size} tokens, the encoder only "
             f"{config.vocab_size}; they do not belong together."
         )
     return TextEncoder(
@@ -266,14 +266,14 @@ def deduce_umt5_config(shapes: dict[str, tuple[int, ...]], path: Path) -> UMT5Co
         d_kv = inner // heads
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise FlashWorldError(
-            f"open_text_encoder: {path} is not a UMT5 text encoder ({error}); use umt5_xxl, the text encoder of Wan."
+            f"{path} is not a UMT5 text encoder ({error}); use umt5_xxl, the text encoder of Wan."
         ) from error
     layers = 1
     while block.format(layers, "q") in shapes:
         layers += 1
     if layers > 1 and block.format(1, "relative_attention_bias") not in shapes:
         raise FlashWorldError(
-            f"open_text_encoder: {path} is a T5 encoder, not UMT5 (only block 0 has position biases); "
+            f"{path} is a T5 encoder, not UMT5 (only block 0 has position biases); "
             "use umt5_xxl, the text encoder of Wan."
         )
     stored = _folder_config(path)
@@ -291,7 +291,7 @@ def deduce_umt5_config(shapes: dict[str, tuple[int, ...]], path: Path) -> UMT5Co
             feed_forward_proj=str(stored.get("feed_forward_proj", "gated-gelu")),
         )
     except Exception as error:  # the class of a refused field differs between versions of the library
-        raise FlashWorldError(f"open_text_encoder: {path} has an unusable config.json: {error}") from error
+        raise FlashWorldError(f"{path} has an unusable config.json: {error}") from error
 
 
 def _folder_config(folder: Path) -> dict:
@@ -302,9 +302,9 @@ def _folder_config(folder: Path) -> dict:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise FlashWorldError(f"open_text_encoder: {file} is not JSON: {error}") from error
+        raise FlashWorldError(f"{file} is not JSON: {error}") from error
     if not isinstance(values, dict) or values.get("model_type", "umt5") != "umt5":
-        raise FlashWorldError(f"open_text_encoder: {file} does not describe a UMT5 model.")
+        raise FlashWorldError(f"{file} does not describe a UMT5 model.")
     return values
 
 
@@ -318,7 +318,7 @@ def _find_tokenizer(path: Path, weights: WeightFile, given: str | Path | None) -
         if any((candidate / name).is_file() for name in ("tokenizer.json", "spiece.model")):
             return open_tokenizer(candidate)
     raise FlashWorldError(
-        f"open_text_encoder: no tokenizer for {path}; put tokenizer.json or spiece.model into {folder / 'tokenizer'}."
+        f"no tokenizer for {path}; put tokenizer.json or spiece.model into {folder / 'tokenizer'}."
     )
 
 

@@ -89,7 +89,7 @@ def film(
     """
     views, height, width = len(cameras), cameras.height, cameras.width
     if views == 0:
-        raise FlashWorldError("film: the camera path is empty.")
+        raise FlashWorldError("the camera path is empty.")
     near, far = clip_planes(gaussians, cameras)
     degree = gaussians.sh_degree if sh_degree is None else max(0, min(sh_degree, gaussians.sh_degree))
     images, depth, normals = (torch.empty(views, height, width, 3, dtype=dtype) for _ in range(3))
