@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from ..errors import FlashWorldError
+from ..formats.files import parse_json
 
 FORMAT_VERSION = 1
 METADATA_KEY = "flashworld"  # of a safetensors file's metadata; holds the manifest as JSON
@@ -61,8 +62,8 @@ class Manifest:
     def recognizes(text: str) -> bool:
         """Whether ``text`` is for `from_json` to judge: not if it is a JSON object that speaks of other things."""
         try:
-            content = json.loads(text)
-        except ValueError:
+            content = parse_json(text, "")
+        except FlashWorldError:
             return True
         return not isinstance(content, dict) or "generator" in content or "config" in content
 
@@ -77,10 +78,7 @@ class Manifest:
         Raises:
             FlashWorldError: not JSON, not a manifest, of a later format, or without a config.
         """
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise FlashWorldError(f"{source} is not JSON: {error}.") from error
+        content = parse_json(text, source)
         if not isinstance(content, dict) or not isinstance(content.get("generator"), str):
             raise FlashWorldError(f'{source} is not a model manifest (it names no "generator").')
         version = content.get("format_version", FORMAT_VERSION)

@@ -1,8 +1,9 @@
-"""Writing a file so that a failure or a stop leaves what was there before."""
+"""Writing a file so that a failure or a stop leaves what was there before; JSON by anyone; exact numbers."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import stat
@@ -108,6 +109,23 @@ def _remove_abandoned(folder: Path) -> None:
                         abandoned = _try_lock(stream)
                     if abandoned:
                         os.unlink(entry.path)
+
+
+def parse_json(text: str | bytes, source: str) -> object:
+    """The values in a JSON text by anyone.
+
+    Args:
+        source: where the text is from, for the message.
+
+    Raises:
+        FlashWorldError: no JSON, nested too deep, or a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise FlashWorldError(f"{source} is not usable JSON: it is nested too deep.") from None
+    except ValueError as error:
+        raise FlashWorldError(f"{source} is not JSON: {str(error)[:200]}.") from None
 
 
 def exact(values: Tensor) -> list[float]:
