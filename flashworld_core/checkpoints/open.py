@@ -330,7 +330,7 @@ def _flatten(content: dict, path: Path) -> dict[str, Entry]:
         for key, value in content.items():
             visited += 1
             if visited > MAX_ENTRIES:
-                raise FlashWorldError(f"{path} is refused: it has more than {MAX_ENTRIES:,} entries, which no model has.")
+                raise FlashWorldError(f"{path} is refused: it has over {MAX_ENTRIES:,} entries, as no model has.")
             name = f"{prefix}{key}"
             if isinstance(value, Tensor):
                 entries[name] = _entry(name, value, path)

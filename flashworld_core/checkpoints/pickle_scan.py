@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickletools
 from typing import BinaryIO
 
-_STORAGES = "Float Double Half BFloat16 Long Int Short Char Byte Bool ComplexFloat ComplexDouble Untyped QInt8 QUInt8 QInt32"
+_STORAGES = "Float Double Half BFloat16 Long Int Short Char Byte Bool ComplexFloat ComplexDouble QInt8 QUInt8 QInt32"
 _ALLOWED = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor",
@@ -31,7 +31,7 @@ _ALLOWED = {
     *(f"torch {name}Storage" for name in _STORAGES.split()),
     *(f"torch.storage {name}" for name in ("UntypedStorage", "TypedStorage")),
 }
-_DTYPES = ("float", "bfloat", "double", "half", "int", "uint", "long", "short", "bool", "complex", "qint", "quint", "per_")
+_DTYPES = ("float", "bfloat", "double", "half", "int", "uint", "long", "short", "bool", "complex", "qint", "quint")
 
 
 def refused_object(stream: BinaryIO, pickles: int) -> str | None:

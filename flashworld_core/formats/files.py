@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ..errors import FlashWorldError
 
-
 _TEMPORARY = re.compile(r"\..{1,100}\.[0-9a-f]{12}\.tmp")
 _ABANDONED_SECONDS = 60.0  # between making a temporary file and locking it a process may sleep for a while
 

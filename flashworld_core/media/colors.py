@@ -136,14 +136,16 @@ def _avif_cicp(stream: BinaryIO) -> tuple[int, int] | None:
     return struct.unpack(">HH", head[at + 8 : at + 12]) if 0 <= at <= len(head) - 12 else None
 
 
-def to_srgb(picture: Image, tags: ColorTags, name: str, pixels16: Callable[[], np.ndarray | None] | None = None) -> Image:
+def to_srgb(
+    picture: Image, tags: ColorTags, name: str, pixels16: Callable[[], np.ndarray | None] | None = None
+) -> Image:
     """A picture's colors as sRGB: mode "RGB", or "RGBA" where it is transparent.
 
     Args:
         picture: any mode; its ``icc_profile`` is in ``info``.
         tags: what else the file says.
         name: for messages.
-        pixels16: gives the picture once more as uint16 [H, W, 3], if it has so many bits: light-linear samples need them.
+        pixels16: the picture once more as uint16 [H, W, 3], where it has so many bits: linear samples need them.
 
     Raises:
         FlashWorldError: an HDR picture, or one whose numbers mean something this does not know.
@@ -217,7 +219,7 @@ def _through_profile(picture: Image, profile: bytes, name: str) -> Image:
         if picture.mode != "RGB" or not _changes_nothing(transform):
             picture = ImageCms.applyTransform(picture, transform)
     except Exception as error:
-        logger.warning("%s: its color profile %r cannot be used (%s); its colors are taken as sRGB.", name, title, error)
+        logger.warning("%s: its color profile %r cannot be used (%s); its colors stay as they are.", name, title, error)
         picture = _plain(picture, name)
     if alpha is not None:
         picture.putalpha(alpha)
@@ -225,7 +227,7 @@ def _through_profile(picture: Image, profile: bytes, name: str) -> Image:
 
 
 def _changes_nothing(transform) -> bool:
-    """Whether a transform is sRGB's own but for rounding: then the numbers in the file are better than computed ones."""
+    """Whether a transform is from sRGB but for rounding: then the file's own numbers are better than computed ones."""
     from PIL import Image, ImageCms
 
     steps = np.linspace(0, 255, 9).astype(np.uint8)

@@ -104,9 +104,7 @@ def _check_size(width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise FlashWorldError(f"the image is empty ({width}x{height}).")
     if width * height > MAX_PIXELS:
-        raise FlashWorldError(
-            f"the image has {width}x{height} pixels, more than {MAX_PIXELS:,}; scale it down."
-        )
+        raise FlashWorldError(f"the image has {width}x{height} pixels, more than {MAX_PIXELS:,}; scale it down.")
 
 
 def _decode(stream, name: str) -> Image:
@@ -186,18 +184,14 @@ def _from_array(array: np.ndarray) -> Image:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        raise FlashWorldError(
-            f"an array must be one image [H, W, 3] (or 1 or 4 channels), got {list(array.shape)}."
-        )
+        raise FlashWorldError(f"an array must be one image [H, W, 3] (or 1 or 4 channels), got {list(array.shape)}.")
     _check_size(array.shape[1], array.shape[0])
     if array.dtype == np.uint16:
         array = np.round(array / np.float32(257))
     elif array.dtype.kind == "f":
         # The negated comparison also catches NaN. A little over- and undershoot is what upscalers leave behind.
         if not (array.min() > -0.5 and array.max() < 1.5):
-            raise FlashWorldError(
-                f"a float image must lie in 0..1, got {array.min():.4g} to {array.max():.4g}."
-            )
+            raise FlashWorldError(f"a float image must lie in 0..1, got {array.min():.4g} to {array.max():.4g}.")
         array = np.round(np.clip(array, 0, 1) * np.float32(255))
     elif array.dtype != np.uint8:
         raise FlashWorldError(f"an array must be uint8, uint16 or float, got {array.dtype}.")

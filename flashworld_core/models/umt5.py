@@ -6,6 +6,7 @@ rows are those of the padded run, at a fraction of the work: a short prompt is 2
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import threading
@@ -66,6 +67,21 @@ class PromptCache:
 
 
 PROMPT_CACHE = PromptCache()
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSpec:
+    """The text embedding a model takes.
+
+    Attributes:
+        text_dim: D, numbers per token.
+        text_length: L, rows of the padded embedding; longer prompts are cut, keeping the end token.
+        prompt_prefix: put before every prompt.
+    """
+
+    text_dim: int
+    text_length: int = 512
+    prompt_prefix: str = ""
 
 
 class TextEncoder:
@@ -199,7 +215,8 @@ def open_text_encoder(
 
     Args:
         path: a folder with weights (single or sharded safetensors) and perhaps ``config.json``, as in diffusers' and
-            Hugging Face's layouts, or a ComfyUI single file (``umt5_xxl_*.safetensors``: fp16, bf16, fp8, scaled fp8, int8).
+            Hugging Face's layouts, or a ComfyUI single file (``umt5_xxl_*.safetensors``: fp16, bf16, fp8,
+            scaled fp8, int8).
         tokenizer: a folder, ``tokenizer.json`` or ``spiece.model``; default: the one embedded in the file, in the
             folder, or in ``tokenizer/`` beside or inside it.
         text_length, prompt_prefix, dtype, device: as in `TextEncoder`.
@@ -351,9 +368,7 @@ def _find_tokenizer(path: Path, weights: WeightFile, given: str | Path | None) -
     for candidate in (folder, folder.parent / "tokenizer", folder / "tokenizer"):
         if any((candidate / name).is_file() for name in ("tokenizer.json", "spiece.model")):
             return open_tokenizer(candidate)
-    raise FlashWorldError(
-        f"no tokenizer for {path}; put tokenizer.json or spiece.model into {folder / 'tokenizer'}."
-    )
+    raise FlashWorldError(f"no tokenizer for {path}; put tokenizer.json or spiece.model into {folder / 'tokenizer'}.")
 
 
 def _build(config: UMT5Config) -> nn.Module:

@@ -74,7 +74,9 @@ def profile(space, gamma, kind=b"RGB ", name="test"):
     if kind == b"RGB ":
         adapt = np.linalg.inv(BRADFORD) @ np.diag((BRADFORD @ D50) / (BRADFORD @ D65)) @ BRADFORD
         columns = (adapt @ to_xyz(space)).T
-        tags += [(tag, b"XYZ \0\0\0\0" + s15(*xyz)) for tag, xyz in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)]
+        tags += [
+            (tag, b"XYZ \0\0\0\0" + s15(*xyz)) for tag, xyz in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)
+        ]
         tags += [(tag, curve) for tag in (b"rTRC", b"gTRC", b"bTRC")]
     else:
         tags.append((b"kTRC", curve))
@@ -129,7 +131,9 @@ def png(pixels, *chunks):
     rows = b"".join(b"\0" + row.astype(f">u{pixels.dtype.itemsize}").tobytes() for row in pixels)
     head = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], depth, 2, 0, 0, 0)
     body = b"".join(chunk(kind, data) for kind, data in chunks)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + body + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
 
 
 def chrm(space):
@@ -206,7 +210,9 @@ def test_cmyk_with_a_profile_goes_through_it_and_without_says_so(tmp_path, caplo
 
 
 @pytest.mark.parametrize("levels", [255, 65535])
-@pytest.mark.parametrize(("space", "gamma"), [("srgb", 1.0), ("p3", 1.0), ("adobe", 2.2), ("srgb", 1.8), ("srgb", None)])
+@pytest.mark.parametrize(
+    ("space", "gamma"), [("srgb", 1.0), ("p3", 1.0), ("adobe", 2.2), ("srgb", 1.8), ("srgb", None)]
+)
 def test_gama_and_chrm(tmp_path, levels, space, gamma):
     encode = encode_srgb if gamma is None else lambda v: v ** (1 / gamma)
     stated = round(100_000 / (gamma or 2.2))

@@ -58,7 +58,9 @@ def test_what_is_hidden_is_not_listed(monkeypatch):
     """Opaque Gaussians that all fill the view: the first piece hides the rest."""
     pieces = []
     run = bounded._Band._run
-    monkeypatch.setattr(bounded._Band, "_run", lambda self, piece, box: (pieces.append(len(piece)), run(self, piece, box)))
+    monkeypatch.setattr(
+        bounded._Band, "_run", lambda self, piece, box: (pieces.append(len(piece)), run(self, piece, box))
+    )
     monkeypatch.setattr(cpu, "LIST_BYTES", 1 << 20)
     arguments, keyword = rasterize_arguments(large_gaussians(20000, opacity=0.9, size=5.0), make_cameras(1, 160, 100))
     cpu.rasterize(*arguments, **keyword)

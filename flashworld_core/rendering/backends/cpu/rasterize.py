@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ....errors import FlashWorldError
+from ...constants import LOW_PASS
 from .bounded import composite_in_pieces
 from .composite import composite, composite_backward
 from .project import CAMERA, GRADIENT, RECORD, TILE, project, project_backward
@@ -55,7 +56,7 @@ def rasterize(
     near: float,
     far: float,
     sh_degree: int,
-    eps2d: float = 0.3,
+    eps2d: float = LOW_PASS,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `torch_reference.rasterize`, in float32 on the CPU, differentiable in the five Gaussian tensors.
@@ -159,8 +160,8 @@ def _forward(settings: _Settings, *gaussians: Tensor, keep_lists: bool):
         if views > 1:
             del records, rects
             for v in range(views):
-                for image, one in zip((rgb, depth, alpha), _forward(settings.view(v), *gaussians, keep_lists=False)[0]):
-                    image[v] = one[0]
+                one = _forward(settings.view(v), *gaussians, keep_lists=False)[0]
+                rgb[v], depth[v], alpha[v] = one[0][0], one[1][0], one[2][0]
         else:
             composite_in_pieces(records, rects[0], settings.backgrounds, settings.size, images, limit, stop)
         return (rgb, depth, alpha), None
