@@ -9,12 +9,6 @@ from .layout import LEAST_ALPHA, LEAST_TRANSMITTANCE, MOST_ALPHA, RECORD_FLOATS,
 
 
 @triton.jit
-def multiply_scan(product, weight, next_product, next_weight):
-    """Combine (1 - alpha, alpha) along a list: inclusive products of 1 - alpha, and alpha times the product before."""
-    return product * next_product, product * next_weight
-
-
-@triton.jit
 def tile_pixels(tile, width, height, tiles_x, tiles_y, TILE: tl.constexpr):
     """View, column, row and whether inside the image of each pixel of a tile [TILE * TILE]."""
     pixel = tl.arange(0, TILE * TILE)
@@ -64,9 +58,10 @@ def composite(
     live = 1
     while (begin < end) & (live > 0):
         record, _, _, _, alphas = list_alphas(ids, records, begin, end, x, y, CHUNK)
-        after, weight = tl.associative_scan((1.0 - alphas, alphas), 0, multiply_scan)
-        after = running[None, :] * after
-        weight = tl.where(after > LEAST_TRANSMITTANCE, running[None, :] * weight, 0.0)
+        left = 1.0 - alphas
+        after = running[None, :] * tl.cumprod(left, 0)
+        root = tl.math.rsqrt(left)  # 1 / left as its square: one instruction, where a division is many
+        weight = tl.where(after > LEAST_TRANSMITTANCE, after * alphas * root * root, 0.0)
         r, g, b, z = load4_unmasked(record + 8, CHUNK)
         red += tl.sum(weight * r[:, None], 0)
         green += tl.sum(weight * g[:, None], 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .composite import list_alphas, multiply_scan, tile_pixels
+from .composite import list_alphas, tile_pixels
 from .layout import LEAST_TRANSMITTANCE, MOST_ALPHA, ROW_FLOATS, load4_unmasked, store4
 
 
@@ -45,18 +45,18 @@ def composite_gradients(
     while (begin < end) & (live > 0):
         record, dx, dy, raw, alphas = list_alphas(ids, records, begin, end, x, y, CHUNK)
         left = 1.0 - alphas
-        after, weight = tl.associative_scan((left, alphas), 0, multiply_scan)
-        after = running[None, :] * after
+        after = running[None, :] * tl.cumprod(left, 0)
         composited = after > LEAST_TRANSMITTANCE
-        weight = tl.where(composited, running[None, :] * weight, 0.0)
+        root = tl.math.rsqrt(left)  # 1 / left as its square: one instruction, where a division is many
+        odds = alphas * root * root
+        weight = tl.where(composited, after * odds, 0.0)
         r, g, b, z = load4_unmasked(record + 8, CHUNK)
         value = r[:, None] * g_red[None, :] + g[:, None] * g_green[None, :] + b[:, None] * g_blue[None, :]
         value = weight * (value + z[:, None] * g_far[None, :] + g_covered[None, :])
         behind = rest[None, :] - tl.cumsum(value, 0)
         rest -= tl.sum(value, 0)
-        root = tl.math.rsqrt(left)  # 1 / left as its square: one instruction, where a division is many
         # alpha dL/dalpha = -dL/dq; an alpha cut at its largest value passes none.
-        s = tl.where(composited & (raw <= MOST_ALPHA), behind * alphas * root * root - value, 0.0)
+        s = tl.where(composited & (raw <= MOST_ALPHA), behind * odds - value, 0.0)
         running = tl.min(after, 0)
         live = (tl.max(running, 0) > LEAST_TRANSMITTANCE).to(tl.int32)
         entry = begin + tl.arange(0, CHUNK)

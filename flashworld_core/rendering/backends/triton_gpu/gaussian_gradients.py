@@ -173,11 +173,8 @@ def shape_gradients(
     d_means, d_quats, d_scales, d_opacities, gaussians, views, width, height, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of means, quaternions, scales and opacities, summed over views."""
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = index < gaussians
-    px = tl.load(means + 3 * index, mask=real, other=0.0)
-    py = tl.load(means + 3 * index + 1, mask=real, other=0.0)
-    pz = tl.load(means + 3 * index + 2, mask=real, other=0.0)
     qw = tl.load(quats + 4 * index, mask=real, other=0.0)
     qx = tl.load(quats + 4 * index + 1, mask=real, other=0.0)
     qy = tl.load(quats + 4 * index + 2, mask=real, other=0.0)
@@ -201,49 +198,59 @@ def shape_gradients(
         camera = cameras + view * CAMERA_FLOATS
         place = index + view * gaussians
         seen = real & (tl.load(counts + place, mask=real, other=0) > 0)
+        # Read again in every view: held through the loop, they would cost registers that the sums need.
+        px = tl.load(means + 3 * index, mask=real, other=0.0, volatile=True)
+        py = tl.load(means + 3 * index + 1, mask=real, other=0.0, volatile=True)
+        pz = tl.load(means + 3 * index + 2, mask=real, other=0.0, volatile=True)
+        rx, ry, z, ux, uy = view_rays(camera, px, py, pz, seen, width, height)
+        inverse_z = 1.0 / z
+        p00, p01, p02, p10, p11, p12 = view_jacobian(camera, z, ux, uy)
+        w20, w21, w22 = tl.load(camera + 8), tl.load(camera + 9), tl.load(camera + 10)
+        # Sigma p of both rows of P, and what is needed of them: P Sigma P^T and P Sigma w2.
+        u0, u1, u2 = (
+            c00 * p00 + c01 * p01 + c02 * p02,
+            c01 * p00 + c11 * p01 + c12 * p02,
+            c02 * p00 + c12 * p01 + c22 * p02,
+        )
+        xx, xw = u0 * p00 + u1 * p01 + u2 * p02, u0 * w20 + u1 * w21 + u2 * w22
+        xy = u0 * p10 + u1 * p11 + u2 * p12
+        u0, u1, u2 = (
+            c00 * p10 + c01 * p11 + c02 * p12,
+            c01 * p10 + c11 * p11 + c12 * p12,
+            c02 * p10 + c12 * p11 + c22 * p12,
+        )
+        yy, yw = u0 * p10 + u1 * p11 + u2 * p12, u0 * w20 + u1 * w21 + u2 * w22
+
         row = rows + tl.load(starts + place, mask=seen, other=0) * ROW_FLOATS
+        record = records + place.to(tl.int64) * RECORD_FLOATS
         s_0, s_x, s_y, s_xx = load4(row, seen, BLOCK)
-        s_xy, s_yy, w_z, _ = load4(row + 4, seen, BLOCK)
-        _, _, a, b = load4(records + place * RECORD_FLOATS, seen, BLOCK)
-        c = tl.load(records + place * RECORD_FLOATS + 4, mask=seen, other=0.0) * (-2.0 / LOG2_E)
+        _, _, a, b = load4(record, seen, BLOCK)
+        c = tl.load(record + 4, mask=seen, other=0.0) * (-2.0 / LOG2_E)
         a, b = a * (-2.0 / LOG2_E), b * (-1.0 / LOG2_E)
         g_opacity -= s_0
-        # d covariance = -C G C, with G the symmetric gradient of the inverse C.
+        fx, fy = tl.load(camera + 12), tl.load(camera + 13)
+        g_rx = -fx * (a * s_x + b * s_y)
+        g_ry = -fy * (b * s_x + c * s_y)
+        # K = d covariance = -C G C, with G the symmetric gradient of the inverse C.
+        s_xy, s_yy, w_z, _ = load4(row + 4, seen, BLOCK)
         ga, gb, gc = 0.5 * s_xx, 0.5 * s_xy, 0.5 * s_yy
         h00, h01, h10, h11 = ga * a + gb * b, ga * b + gb * c, gb * a + gc * b, gb * b + gc * c
         k00, k01, k11 = -(a * h00 + b * h10), -(a * h01 + b * h11), -(b * h01 + c * h11)
-        rx, ry, z, ux, uy = view_rays(camera, px, py, pz, width, height)
-        # Where a Gaussian is not seen its sums are 0, but z may be: 0 / 0 must not reach the totals.
-        z = tl.where(seen, z, 1.0)
-        rx, ry = tl.where(seen, rx, 0.0), tl.where(seen, ry, 0.0)
-        ux, uy = tl.where(seen, ux, 0.0), tl.where(seen, uy, 0.0)
-        p00, p01, p02, p10, p11, p12 = view_jacobian(camera, z, ux, uy)
-        # d Sigma += P^T K P;  K P first.
-        d00, d01, d02 = k00 * p00 + k01 * p10, k00 * p01 + k01 * p11, k00 * p02 + k01 * p12
-        d10, d11, d12 = k01 * p00 + k11 * p10, k01 * p01 + k11 * p11, k01 * p02 + k11 * p12
-        m00 += p00 * d00 + p10 * d10
-        m01 += p00 * d01 + p10 * d11
-        m02 += p00 * d02 + p10 * d12
-        m11 += p01 * d01 + p11 * d11
-        m12 += p01 * d02 + p11 * d12
-        m22 += p02 * d02 + p12 * d12
-        # d P = 2 K P Sigma;  row 0 of P is jx (W0 - ux W2), row 1 is jy (W1 - uy W2).
-        e0 = 2.0 * (d00 * c00 + d01 * c01 + d02 * c02)
-        e1 = 2.0 * (d00 * c01 + d01 * c11 + d02 * c12)
-        e2 = 2.0 * (d00 * c02 + d01 * c12 + d02 * c22)
-        f0 = 2.0 * (d10 * c00 + d11 * c01 + d12 * c02)
-        f1 = 2.0 * (d10 * c01 + d11 * c11 + d12 * c12)
-        f2 = 2.0 * (d10 * c02 + d11 * c12 + d12 * c22)
-        w20, w21, w22 = tl.load(camera + 8), tl.load(camera + 9), tl.load(camera + 10)
-        inverse_z = 1.0 / z
-        fx, fy = tl.load(camera + 12), tl.load(camera + 13)
-        g_ux = -fx * inverse_z * (e0 * w20 + e1 * w21 + e2 * w22)
-        g_uy = -fy * inverse_z * (f0 * w20 + f1 * w21 + f2 * w22)
-        g_z = w_z - inverse_z * (e0 * p00 + e1 * p01 + e2 * p02 + f0 * p10 + f1 * p11 + f2 * p12)
-        g_rx = -fx * (a * s_x + b * s_y) + tl.where(ux == rx, g_ux, 0.0)
-        g_ry = -fy * (b * s_x + c * s_y) + tl.where(uy == ry, g_uy, 0.0)
+        # d P = 2 K P Sigma. Row 0 of P is fx / z (W0 - ux W2), row 1 is fy / z (W1 - uy W2).
+        g_rx -= tl.where(ux == rx, 2.0 * fx * inverse_z * (k00 * xw + k01 * yw), 0.0)
+        g_ry -= tl.where(uy == ry, 2.0 * fy * inverse_z * (k01 * xw + k11 * yw), 0.0)
+        g_z = w_z - 2.0 * inverse_z * (k00 * xx + 2.0 * k01 * xy + k11 * yy)
         g_z -= (g_rx * rx + g_ry * ry) * inverse_z
         g_rx, g_ry = g_rx * inverse_z, g_ry * inverse_z
+        # d Sigma = P^T K P; K P first.
+        d0, d1, d2 = k00 * p00 + k01 * p10, k00 * p01 + k01 * p11, k00 * p02 + k01 * p12
+        e0, e1, e2 = k01 * p00 + k11 * p10, k01 * p01 + k11 * p11, k01 * p02 + k11 * p12
+        m00 += p00 * d0 + p10 * e0
+        m01 += p00 * d1 + p10 * e1
+        m02 += p00 * d2 + p10 * e2
+        m11 += p01 * d1 + p11 * e1
+        m12 += p01 * d2 + p11 * e2
+        m22 += p02 * d2 + p12 * e2
         gx += tl.load(camera) * g_rx + tl.load(camera + 4) * g_ry + w20 * g_z
         gy += tl.load(camera + 1) * g_rx + tl.load(camera + 5) * g_ry + w21 * g_z
         gz += tl.load(camera + 2) * g_rx + tl.load(camera + 6) * g_ry + w22 * g_z

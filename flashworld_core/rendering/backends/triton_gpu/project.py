@@ -33,11 +33,15 @@ def rotation(w, x, y, z):
 
 
 @triton.jit
-def view_rays(camera, px, py, pz, width, height):
-    """Camera x/z and y/z, camera z, and both ratios clamped as the Jacobian wants them."""
+def view_rays(camera, px, py, pz, seen, width, height):
+    """Camera x/z and y/z, camera z, and both ratios clamped as the Jacobian wants them.
+
+    Where not ``seen``, z is 1: 0 / 0 must not reach sums over views by way of a factor 0.
+    """
     x = tl.load(camera) * px + tl.load(camera + 1) * py + tl.load(camera + 2) * pz + tl.load(camera + 3)
     y = tl.load(camera + 4) * px + tl.load(camera + 5) * py + tl.load(camera + 6) * pz + tl.load(camera + 7)
     z = tl.load(camera + 8) * px + tl.load(camera + 9) * py + tl.load(camera + 10) * pz + tl.load(camera + 11)
+    z = tl.where(seen, z, 1.0)
     fx, fy = tl.load(camera + 12), tl.load(camera + 13)
     cx, cy = tl.load(camera + 14), tl.load(camera + 15)
     rx, ry = x / z, y / z
@@ -107,8 +111,9 @@ def project(
     limit = 2.0 * tl.maximum(tl.log(tl.maximum(opacity, LEAST_ALPHA)) + LOG_255, 0.0)
     for view in range(0, views):
         camera = cameras + view * CAMERA_FLOATS
-        rx, ry, z, ux, uy = view_rays(camera, px, py, pz, width, height)
+        z = tl.load(camera + 8) * px + tl.load(camera + 9) * py + tl.load(camera + 10) * pz + tl.load(camera + 11)
         visible = bright & (z > near) & (z < far)
+        rx, ry, z, ux, uy = view_rays(camera, px, py, pz, visible, width, height)
         mx = tl.load(camera + 12) * rx + tl.load(camera + 14)
         my = tl.load(camera + 13) * ry + tl.load(camera + 15)
         # root = P R S; covariance = root root^T + eps2d I.

@@ -25,13 +25,12 @@ from ...constants import LOW_PASS  # noqa: E402
 from .composite import composite  # noqa: E402
 from .composite_gradients import composite_gradients  # noqa: E402
 from .gaussian_gradients import FEW, color_gradients, shape_gradients, sum_few_rows, sum_many_rows  # noqa: E402
-from .layout import CAMERA, RECORD, ROW  # noqa: E402
+from .layout import RECORD, ROW  # noqa: E402
 from .lists import TILE, Lists, build_lists  # noqa: E402
 from .project import project  # noqa: E402
 
 BLOCK = 128  # Gaussians a program of the per-Gaussian kernels takes, one a thread
-CHUNK = 4  # list entries composited at once; more hide more latency and take more registers
-GRADIENT_CHUNK = 2
+CHUNK = 2  # list entries composited at once; more hide more latency and take more registers
 MANY_BLOCK = 32  # rows summed at once where a Gaussian has many
 _SMALL_SMS = ((8, 6), (8, 7))  # compute capabilities with room for 16 programs only: a tile gets two warps there
 
@@ -154,7 +153,7 @@ def _backward(settings: _Settings, kept: _Kept, gaussians, images, gradients) ->
         composite_gradients[(len(lists.ranges),)](
             *(lists.ranges, lists.ids, lists.entries, records, *images, *gradients, rows),
             *(width, height, tiles_x, tiles_y),
-            TILE=TILE, CHUNK=GRADIENT_CHUNK, **_options(_tile_warps(device)),
+            TILE=TILE, CHUNK=CHUNK, **_options(_tile_warps(device)),
         )  # fmt: skip
         sum_few_rows[(triton.cdiv(views * n, BLOCK),)](starts, counts, rows, views * n, BLOCK=BLOCK, **_options(4))
         many = (counts.view(-1) > FEW).nonzero()[:, 0]
