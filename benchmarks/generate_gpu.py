@@ -128,7 +128,7 @@ def random_model(config: FlashWorldConfig, device: torch.device, dtype: torch.dt
     with torch.device("meta"):
         parts = FlashWorldTransformer(config), GaussianDecoder(config), FrameEncoder(config.vae)
     generator = torch.Generator(device).manual_seed(0)
-    # An untrained head: grey splats a pixel wide at depth 1, spread a little by the weights.
+    # An untrained head: gray splats a pixel wide at depth 1, spread a little by the weights.
     fixed = {"gs_head.lrs_mul": head_multipliers(config)}
     fixed["gs_head.gs_proj.bias"] = head_initial_bias(config) / fixed["gs_head.lrs_mul"]
     for part in parts:

@@ -1,7 +1,7 @@
 """gsplat's own torch implementation of rasterization, made to run without CUDA.
 
 `gsplat.rendering._rasterization` leaves torch in four places, for CUDA kernels that a CPU machine does not have. They
-get stand-ins here, vectorised in torch, and nothing else of gsplat changes:
+get stand-ins here, vectorized in torch, and nothing else of gsplat changes:
 
 - `isect_tiles` and `isect_offset_encode`: the tile lists (the second is gsplat's own torch version);
 - `spherical_harmonics`: gsplat's own torch version;
@@ -112,7 +112,7 @@ def rasterize_to_indices_in_range(
 
 
 def _ray_starts(rays: Tensor) -> Tensor:
-    """For each sample, the position of its ray's first sample; equal rays are neighbours."""
+    """For each sample, the position of its ray's first sample; equal rays are neighbors."""
     first = torch.ones_like(rays, dtype=torch.bool)
     first[1:] = rays[1:] != rays[:-1]
     return first.nonzero()[:, 0][first.cumsum(0) - 1]

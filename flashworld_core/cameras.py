@@ -15,7 +15,7 @@ class Cameras:
     """A camera path: V pinhole cameras sharing one image size.
 
     Axes are OpenCV's, for camera and world alike: x right, y down, z forward. World units are the
-    scene's own. Pixel (0, 0) covers [0, 1) x [0, 1): its centre is at (0.5, 0.5).
+    scene's own. Pixel (0, 0) covers [0, 1) x [0, 1): its center is at (0.5, 0.5).
 
     Attributes:
         camera_to_world: [V, 4, 4] float, rigid transforms (rotation, translation in world units).
@@ -71,7 +71,7 @@ class Cameras:
 
     @property
     def positions(self) -> Tensor:
-        """[V, 3] camera centres in world units."""
+        """[V, 3] camera centers in world units."""
         return self.camera_to_world[:, :3, 3]
 
     def to(self, device=None, dtype=None) -> Cameras:

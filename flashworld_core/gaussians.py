@@ -32,11 +32,11 @@ class Gaussians:
     The world frame is OpenCV-style: x right, y down, z forward; units are the scene's own.
 
     Attributes:
-        means: [N, 3] float, centres in world units.
+        means: [N, 3] float, centers in world units.
         quats: [N, 4] float, rotations wxyz, unit length: local axes to world.
         scales: [N, 3] float, standard deviations along the local axes in world units, >= 0.
         opacities: [N] float in [0, 1].
-        sh: [N, K, 3] float, real spherical-harmonic colour coefficients (3DGS signs), K = (degree + 1)^2.
+        sh: [N, K, 3] float, real spherical-harmonic color coefficients (3DGS signs), K = (degree + 1)^2.
         metadata: generator, seed, prompt and path hashes, scene scale: JSON values only.
 
     Raises:

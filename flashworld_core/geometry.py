@@ -110,7 +110,7 @@ def look_at(position, target, up=UP) -> Tensor:
 
     Args:
         position: [..., 3] world units.
-        target: [..., 3] world units, the point at the centre of the picture.
+        target: [..., 3] world units, the point at the center of the picture.
         up: [3], any length. Where the line of sight is parallel to it, the picture's top is turned towards world z
             (or x, if that is parallel too).
 
@@ -141,7 +141,7 @@ def look_at(position, target, up=UP) -> Tensor:
 
 
 def intrinsics_from_vertical_fov(degrees: float, width: int, height: int) -> Tensor:
-    """[3, 3] float64 pinhole matrix in pixels: square pixels, principal point at the image centre.
+    """[3, 3] float64 pinhole matrix in pixels: square pixels, principal point at the image center.
 
     Raises:
         FlashWorldError: a field of view that is not between 0 and 180 degrees.
@@ -155,7 +155,7 @@ def intrinsics_from_vertical_fov(degrees: float, width: int, height: int) -> Ten
 
 
 def vertical_fov_degrees(intrinsics: Tensor, height: int) -> Tensor:
-    """[...] vertical field of view in degrees of [..., 3, 3] pinhole matrices with a centred principal point."""
+    """[...] vertical field of view in degrees of [..., 3, 3] pinhole matrices with a centered principal point."""
     return torch.rad2deg(2 * torch.atan(height / (2 * intrinsics[..., 1, 1])))
 
 

@@ -1,6 +1,6 @@
 """Real spherical harmonics of degree 0 to 3, with the signs 3D Gaussian splatting uses.
 
-A colour seen along a direction is ``0.5 + sum_k B_k(direction) * sh[k]``. The basis is the real orthonormal
+A color seen along a direction is ``0.5 + sum_k B_k(direction) * sh[k]``. The basis is the real orthonormal
 one with the Condon-Shortley sign (-1)^m kept, ordered by degree l and then by m = -l..l; k = l^2 + l + m.
 """
 
@@ -29,7 +29,7 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:
     """The basis functions at some directions.
 
     Args:
-        directions: [..., 3] float, unit length, from the camera centre to the Gaussian in world axes.
+        directions: [..., 3] float, unit length, from the camera center to the Gaussian in world axes.
         degree: 0 to 3.
 
     Returns:
@@ -69,13 +69,13 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:
 
 
 def evaluate_sh(sh: Tensor, directions: Tensor, degree: int | None = None, clamp: bool = True) -> Tensor:
-    """Colours seen along directions: ``0.5 + basis . sh``, cut at 0 from below as the renderers do.
+    """Colors seen along directions: ``0.5 + basis . sh``, cut at 0 from below as the renderers do.
 
     Args:
         sh: [..., K, 3] float coefficients, K = (degree + 1)^2.
-        directions: [..., 3] float, unit length, from the camera centre to the Gaussian; broadcasts with ``sh``.
+        directions: [..., 3] float, unit length, from the camera center to the Gaussian; broadcasts with ``sh``.
         degree: use only the bands up to this degree; None: all that ``sh`` holds.
-        clamp: replace negative colours by 0.
+        clamp: replace negative colors by 0.
 
     Returns:
         [..., 3] linear combination of the coefficients, 1.0 = white, not limited from above.
@@ -85,12 +85,12 @@ def evaluate_sh(sh: Tensor, directions: Tensor, degree: int | None = None, clamp
     """
     degree = _checked_degree("evaluate_sh", sh, degree)
     basis = sh_basis(directions, degree)
-    colours = 0.5 + (basis[..., None] * sh[..., : basis.shape[-1], :]).sum(-2)
-    return colours.clamp_min(0) if clamp else colours
+    colors = 0.5 + (basis[..., None] * sh[..., : basis.shape[-1], :]).sum(-2)
+    return colors.clamp_min(0) if clamp else colors
 
 
 def rotate_sh(sh: Tensor, rotation: Tensor) -> Tensor:
-    """The coefficients of the same colours after the scene was turned by ``rotation``.
+    """The coefficients of the same colors after the scene was turned by ``rotation``.
 
     ``evaluate_sh(rotate_sh(sh, R), R @ d) == evaluate_sh(sh, d)`` for every direction d.
 
@@ -116,12 +116,12 @@ def rotate_sh(sh: Tensor, rotation: Tensor) -> Tensor:
 
 
 def rgb_to_dc(rgb: Tensor) -> Tensor:
-    """The degree-0 coefficient that shows as this colour (1.0 = white) from everywhere; any shape."""
+    """The degree-0 coefficient that shows as this color (1.0 = white) from everywhere; any shape."""
     return (rgb - 0.5) / C0
 
 
 def dc_to_rgb(dc: Tensor) -> Tensor:
-    """The colour (1.0 = white, not limited) a degree-0 coefficient stands for; any shape."""
+    """The color (1.0 = white, not limited) a degree-0 coefficient stands for; any shape."""
     return 0.5 + C0 * dc
 
 

@@ -1,4 +1,4 @@
-"""ComfyUI's dialect of the pack: V3 nodes that wire sockets to `flashworld_core`. No tensor maths here."""
+"""ComfyUI's dialect of the pack: V3 nodes that wire sockets to `flashworld_core`. No tensor math here."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Generate(api.ComfyNode):
                     io.Image,
                     "image",
                     optional=True,
-                    tooltip="The picture to make a scene of. It is cropped about its centre to the shape of the "
+                    tooltip="The picture to make a scene of. It is cropped about its center to the shape of the "
                     "views. Left open, the scene comes from the words alone.",
                 ),
                 api.input(
@@ -210,7 +210,7 @@ def _sized(cameras, config, size_from: str):
     sockets.checked_choice("size_from", size_from, SIZES)
     if size_from != "model":
         return cameras
-    return Crop.centred(cameras.width, cameras.height, config.width, config.height).adjust_intrinsics(cameras)
+    return Crop.centered(cameras.width, cameras.height, config.width, config.height).adjust_intrinsics(cameras)
 
 
 def _warn_about_sizes(run: NodeRun, cameras, config) -> None:

@@ -17,7 +17,7 @@ TITLE = "Load FlashWorld Model"
 EMBEDDED = "flashworld-tiny (embedded)"
 DTYPES = {"auto": None, "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 REPOSITORY = "imlixinyang/FlashWorld on Hugging Face"
-LICENSE_NOTE = "its licence allows research use only; read it there before you download"
+LICENSE_NOTE = "its license allows research use only; read it there before you download"
 
 
 class LoadModel(api.ComfyNode):
@@ -36,8 +36,8 @@ class LoadModel(api.ComfyNode):
                     "model",
                     options=[EMBEDDED, *folders.model_files()],
                     tooltip="Which weights make the scene. The embedded tiny model is small and knows simple rooms of "
-                    "coloured shapes: for trying things out. Photographs want the official FlashWorld model.ckpt in "
-                    "models/flashworld (research licence).",
+                    "colored shapes: for trying things out. Photographs want the official FlashWorld model.ckpt in "
+                    "models/flashworld (research license).",
                 ),
                 api.input(
                     io.Combo,
@@ -131,7 +131,7 @@ def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
 
 
 def facts(weights, manifest, dtype: str) -> list[str]:
-    """What to know of a model before it runs: what it is, its licence, and the memory it will need.
+    """What to know of a model before it runs: what it is, its license, and the memory it will need.
 
     Args:
         weights, manifest: from `checkpoint.open_checkpoint`.
@@ -146,7 +146,7 @@ def facts(weights, manifest, dtype: str) -> list[str]:
     return [
         f"{config.model_id}: {count / 1e6:,.0f} million numbers, made for {config.views} views of "
         f"{config.width}x{config.height} in {len(config.timestep_indices)} steps",
-        f"Licence: {manifest.license or 'the file names none'}",
+        f"License: {manifest.license or 'the file names none'}",
         *plan_lines(config, device, precision),
     ]
 

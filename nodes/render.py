@@ -67,7 +67,7 @@ class RenderViews(api.ComfyNode):
                     io.String,
                     "background",
                     default="#000000",
-                    tooltip="Colour where the scene is empty: #rrggbb, black, white, gray, red, green or blue.",
+                    tooltip="Color where the scene is empty: #rrggbb, black, white, gray, red, green or blue.",
                 ),
                 api.input(
                     io.Float,
@@ -87,7 +87,7 @@ class RenderViews(api.ComfyNode):
                     min=0,
                     max=3,
                     advanced=True,
-                    tooltip="How much of the colour may change with the direction of view: 0 is matt, 3 shows every "
+                    tooltip="How much of the color may change with the direction of view: 0 is matt, 3 shows every "
                     "gloss and reflection the scene has.",
                 ),
                 api.input(

@@ -1,4 +1,4 @@
-"""Between the values on ComfyUI's sockets and the core's two records. No maths here: the frames agree.
+"""Between the values on ComfyUI's sockets and the core's two records. No math here: the frames agree.
 
 SPLAT's world is OpenCV's like `Gaussians`' (x right, y down, z forward); LOAD3D_CAMERA's is three.js', which
 `flashworld_core.trajectories.comfyui` turns.

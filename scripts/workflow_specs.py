@@ -12,7 +12,7 @@ from typing import Any
 EXAMPLE = "example.png"
 TINY = {"frames": 8, "width": 96, "height": 64}  # what the embedded model was trained on
 LARGE = {"width": 384, "height": 256}  # for looking at: rendering does not care what size a scene was made at
-GREY = "#a0a8b0"  # behind the scene, where it is thin
+GRAY = "#a0a8b0"  # behind the scene, where it is thin
 INDEX = 4  # the view in the middle of the path, where arc has the picture
 
 # Files the loader's list may hold, where their makers publish them.
@@ -58,7 +58,7 @@ class Workflow:
 
 OFFICIAL = (
     "\n\nThe embedded tiny model is for trying out: it knows simple shapes and draws 96x64. **For photographs** put "
-    "the official `model.ckpt` into `models/flashworld` (research licence), choose it in *Load FlashWorld Model*, and "
+    "the official `model.ckpt` into `models/flashworld` (research license), choose it in *Load FlashWorld Model*, and "
     "set the camera path to 24 frames of 704x480."
 )
 
@@ -90,7 +90,7 @@ def scene(prompt: str, image: str | None = "picture", index: int = INDEX, seed: 
 
 def render(splat: str = "scene", **values: Any) -> Node:
     links = {"splat": (splat, 0), "trajectory": ("path", 0)}
-    return Node("FlashWorld_RenderViews", {**LARGE, "background": GREY, **values}, links, size=(340, 330))
+    return Node("FlashWorld_RenderViews", {**LARGE, "background": GRAY, **values}, links, size=(340, 330))
 
 
 def show(source: str, slot: int, title: str, size: tuple[int, int] = (420, 340)) -> Node:
@@ -150,7 +150,7 @@ BOW = keyframes(
     ((0.26, -0.06, 0.04), (0.9924, -0.0218, -0.1209, 0.0), 52.0),
 )
 
-WORDS = "colourful shapes on green ground"
+WORDS = "colorful shapes on green ground"
 
 WORKFLOWS = {
     "image_to_scene": Workflow(
@@ -276,7 +276,7 @@ WORKFLOWS = {
             "scene": scene(WORDS),
             "film": Node(
                 "FlashWorld_RenderViews",
-                {"background": GREY},
+                {"background": GRAY},
                 {"splat": ("scene", 0), "trajectory": ("far", 0)},
                 size=(340, 330),
             ),
@@ -326,7 +326,7 @@ WORKFLOWS = {
     ),
     "preview_and_fly": Workflow(
         "# Look around and choose a view\n\nIn *Preview Scene* drag to orbit, press the fly button for WASD and mouse "
-        "look, play the path, switch between colour, depth and points. **Use this view** sends the pose on as a "
+        "look, play the path, switch between color, depth and points. **Use this view** sends the pose on as a "
         "camera: *Render Scene Views* draws it at full quality. **Snapshot** sends a transparent picture of it.\n\n"
         "While a scene is being generated the viewer shows every step." + OFFICIAL,
         {
@@ -338,7 +338,7 @@ WORKFLOWS = {
             "preview": preview(),
             "still": Node(
                 "FlashWorld_RenderViews",
-                {"width": 768, "height": 512, "background": GREY},
+                {"width": 768, "height": 512, "background": GRAY},
                 {"splat": ("scene", 0), "camera": ("preview", 0)},
                 size=(340, 330),
             ),

@@ -41,7 +41,7 @@ RED, GREEN, BLUE = (1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0)
 
 
 def camera(c2w=None, width=41, height=31, focal=40.0):
-    """One camera at the origin, looking along +z, with a pixel centre in the middle of the image."""
+    """One camera at the origin, looking along +z, with a pixel center in the middle of the image."""
     k = torch.tensor([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]])
     return Cameras(torch.eye(4)[None] if c2w is None else torch.as_tensor(c2w).float()[None], k, width, height)
 
@@ -59,14 +59,14 @@ def some_cameras(views=4, width=64, height=48):
     return Cameras(c2w, k, width, height)
 
 
-def splats(positions, colours, size=0.02, opacity=1.0, quats=None):
+def splats(positions, colors, size=0.02, opacity=1.0, quats=None):
     n = len(positions)
     return Gaussians(
         torch.tensor(positions).float(),
         torch.tensor([[1.0, 0, 0, 0]]).repeat(n, 1) if quats is None else torch.tensor(quats).float(),
         torch.tensor(size).float().expand(n, 3),
         torch.full((n,), opacity),
-        rgb_to_dc(torch.tensor(colours).float())[:, None],
+        rgb_to_dc(torch.tensor(colors).float())[:, None],
     )
 
 
@@ -137,12 +137,12 @@ def test_line_2_poses():
 
 def test_line_3_intrinsics():
     cameras = dataclasses.replace(camera(), intrinsics=torch.tensor([[[40.0, 0, 3], [0, 50, 5], [0, 0, 1]]]))
-    pixel = torch.tensor([30.5, 20.5])  # the centre of column 30, row 20
+    pixel = torch.tensor([30.5, 20.5])  # the center of column 30, row 20
     point = torch.stack([(pixel[0] - 3) / 40 * 2, (pixel[1] - 5) / 50 * 2, torch.tensor(2.0)])
     close(project(cameras, point[None])[0, 0], pixel)
     alpha = draw(splats([point.tolist()], [RED]), cameras, modes=("alpha",)).alpha[0]
     assert brightest(alpha) == (20, 30)
-    for a, b in (((20, 29), (20, 31)), ((19, 30), (21, 30))):  # exactly in its middle: the neighbours are alike
+    for a, b in (((20, 29), (20, 31)), ((19, 30), (21, 30))):  # exactly in its middle: the neighbors are alike
         assert float(alpha[a]) == pytest.approx(float(alpha[b]), abs=1e-4) and float(alpha[a]) > 0.01
 
 
@@ -249,12 +249,12 @@ def test_line_11_direction():
 
 
 def test_line_12_images():
-    colour = (0.9, 0.6, 0.2)
-    rgb = draw(splats([(-0.5, -0.3, 2)], [colour], size=0.05), camera(), background="black").rgb
+    color = (0.9, 0.6, 0.2)
+    rgb = draw(splats([(-0.5, -0.3, 2)], [color], size=0.05), camera(), background="black").rgb
     assert rgb.shape == (1, 31, 41, 3) and rgb.dtype == torch.float32
     assert brightest(rgb[0].sum(-1)) == (9, 10)  # up and to the left: small row, small column
-    close(rgb[0, 9, 10], 0.999 * torch.tensor(colour), 0.02)  # the colour itself: no gamma
-    close(dc_to_rgb(rgb_to_dc(torch.tensor(colour))), colour)
+    close(rgb[0, 9, 10], 0.999 * torch.tensor(color), 0.02)  # the color itself: no gamma
+    close(dc_to_rgb(rgb_to_dc(torch.tensor(color))), color)
     close(draw(splats([(0, 0, 2)], [(3.0, 0, 0)], size=9.0), camera()).rgb[0, 15, 20, 0], 3 * 0.999 + 0.001, 1e-3)
 
 
@@ -345,7 +345,7 @@ def test_line_19_request_intrinsics(tmp_path):
     assert request.cameras.intrinsics[0, 0, 0] == 90
     _, crop = prepare_image(request.image_prompt, request.width, request.height)
     fitted = crop.adjust_intrinsics(request.cameras)
-    # 150x90 is wider than 64x48: full height is kept, the scale is 48/90, the centre stays the centre.
+    # 150x90 is wider than 64x48: full height is kept, the scale is 48/90, the center stays the center.
     close(fitted.intrinsics[0], [[48, 0, 32], [0, 48, 24], [0, 0, 1]])
     del data["image_prompt"]
     assert FlashWorldRequest.from_dict(data).cameras.width == 64
@@ -362,19 +362,19 @@ def test_line_20_camera_vector():
     close(back.intrinsics, some_cameras().intrinsics)
 
 
-def test_line_21_normalised_frame():
+def test_line_21_normalized_frame():
     cameras = some_cameras(5)
     normalized, _, frame = normalize_path(cameras)
     close(normalized[0, :7], (1, 0, 0, 0, 0, 0, 0))  # view 0 is the origin
     largest = (cameras.positions - cameras.positions[0]).norm(dim=1).max()
     close(normalized[:, 4:7].norm(dim=1).max(), largest / (largest + 0.01))
     assert frame.scale == pytest.approx(float(largest) + 0.01)
-    # The way back: cameras and Gaussians of the normalised frame end where they were seen from.
+    # The way back: cameras and Gaussians of the normalized frame end where they were seen from.
     raw, normalization = vectors.normalize_cameras(vectors.cameras_to_vectors(cameras.to(dtype=torch.float64)))
     back = vectors.vectors_to_cameras(normalization.invert(raw), 64, 48)
     close(back.camera_to_world, cameras.camera_to_world)
-    centres = frame.apply(splats(normalized[:, 4:7].tolist(), [RED] * 5)).means
-    close(centres, cameras.positions)
+    centers = frame.apply(splats(normalized[:, 4:7].tolist(), [RED] * 5)).means
+    close(centers, cameras.positions)
 
 
 def test_line_22_generated_gaussians():
@@ -500,7 +500,7 @@ def test_line_28_ply(tmp_path):
 
 
 @pytest.mark.parametrize("degree", [1, 2, 3])
-def test_line_29_ply_colour(tmp_path, degree):
+def test_line_29_ply_color(tmp_path, degree):
     scene, path = random_scene(degree=degree), tmp_path / "scene.ply"
     write_ply(path, scene)
     rows = ply_rows(path)
@@ -629,8 +629,8 @@ def test_line_35_wan_camera_embedding():
 
 
 def test_line_36_depth_pictures():
-    grey = disparity_map(torch.tensor([1.0, 1.6, 4.0, 0.5, 9.0, 0.0]), torch.tensor([1.0, 1, 1, 1, 1, 0]), 1.0, 4.0)
-    close(grey, (1, 0.5, 0, 1, 0, 0))
+    gray = disparity_map(torch.tensor([1.0, 1.6, 4.0, 0.5, 9.0, 0.0]), torch.tensor([1.0, 1, 1, 1, 1, 0]), 1.0, 4.0)
+    close(gray, (1, 0.5, 0, 1, 0, 0))
     scene = splats([(-0.5, 0, 2), (1.0, 0, 4), (0, 0.6, 2.5)], [RED, RED, RED], size=0.2)
     path = make_trajectory("pan:4", views=2, width=41, height=31)
     picture = film(scene, path, backend="torch").depth
@@ -641,8 +641,8 @@ def test_line_36_depth_pictures():
 
 def test_line_37_normal_maps():
     normals = torch.tensor([[0.0, 0, -1], [1, 0, 0], [0, -1, 0], [0, 0, 0]])  # to the viewer, right, up, nothing
-    colours = [(0.5, 0.5, 1), (1, 0.5, 0.5), (0.5, 1, 0.5), (0, 0, 0)]
-    close(normal_map(normals, torch.tensor([1.0, 1, 1, 0])), colours)
+    colors = [(0.5, 0.5, 1), (1, 0.5, 0.5), (0.5, 1, 0.5), (0, 0, 0)]
+    close(normal_map(normals, torch.tensor([1.0, 1, 1, 0])), colors)
     wall = splats([(x / 10, y / 10, 2) for x in range(-9, 10) for y in range(-7, 8)], [RED] * 285, size=0.05)
     picture = film(wall, camera(), backend="torch").normals[0]
     close(picture[15, 20], (0.5, 0.5, 1), 0.01)

@@ -68,11 +68,11 @@ def test_basis_is_orthonormal():
 @pytest.mark.parametrize("degree", range(4))
 def test_evaluation(degree):
     sh, directions = random_sh(30, degree=degree), random_directions(30)
-    colours = evaluate_sh(sh, directions, clamp=False)
+    colors = evaluate_sh(sh, directions, clamp=False)
     expected = 0.5 + torch.einsum("nk,nkc->nc", sh_basis(directions, degree), sh)
-    torch.testing.assert_close(colours, expected)
+    torch.testing.assert_close(colors, expected)
     clamped = evaluate_sh(sh, directions)
-    assert (clamped == colours.clamp_min(0)).all() and (colours < 0).any()
+    assert (clamped == colors.clamp_min(0)).all() and (colors < 0).any()
     torch.testing.assert_close(evaluate_sh(sh, directions, degree=0, clamp=False), dc_to_rgb(sh[:, 0]))
     assert evaluate_sh(sh[None], directions[:, None, None].expand(30, 1, 30, 3)).shape == (30, 1, 30, 3)
 
@@ -113,7 +113,7 @@ def test_rotation_is_repeatable_and_differentiable():
     torch.testing.assert_close(sh.grad, rotate_sh(weights, rotation.T))
 
 
-def test_colour_helpers():
+def test_color_helpers():
     rgb = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(dc_to_rgb(rgb_to_dc(rgb)), rgb)
     torch.testing.assert_close(evaluate_sh(rgb_to_dc(rgb)[:, None], random_directions(4).float()), rgb)

@@ -41,7 +41,7 @@ def room(n: int, degree: int = 2, seed: int = 0) -> Gaussians:
 
 
 def write_splat(path: Path, gaussians: Gaussians) -> None:
-    """32 bytes a Gaussian, no harmonics: position, scales (float32), colour and opacity, quaternion (8 bits each)."""
+    """32 bytes a Gaussian, no harmonics: position, scales (float32), color and opacity, quaternion (8 bits each)."""
     g = gaussians[importance(gaussians).argsort(descending=True)]
     rows = np.zeros(len(g), [("p", "<f4", 3), ("s", "<f4", 3), ("c", "u1", 4), ("q", "u1", 4)])
     rows["p"], rows["s"] = g.means.numpy(), g.scales.numpy()

@@ -37,7 +37,7 @@ def describe(path: str | Path) -> dict:
         return facts
     if manifest_file.is_file():
         text = manifest_file.read_text(encoding="utf-8", errors="replace")
-        if Manifest.recognises(text):
+        if Manifest.recognizes(text):
             facts |= _manifest_facts(Manifest.from_json(text, str(manifest_file)))
     vae = find_beside(path, VAE_NAMES)
     text = next((path / name for name in TEXT_FOLDERS if (path / name).is_dir()), None)

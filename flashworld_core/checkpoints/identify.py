@@ -31,11 +31,11 @@ class FileKind:
 
 
 def identify(weights: WeightFile) -> FileKind:
-    """What a weight file looks like. Never fails: what nothing recognises is of kind "other"."""
+    """What a weight file looks like. Never fails: what nothing recognizes is of kind "other"."""
     prefix, names = unwrapped(list(weights.entries))
     shapes = {name: weights.entries[prefix + name].shape for name in names}
-    for recognise in _RECOGNISERS:
-        kind = recognise(shapes)
+    for recognize in _RECOGNIZERS:
+        kind = recognize(shapes)
         if kind is not None:
             return kind
     some = ", ".join(list(weights.entries)[:3])
@@ -160,7 +160,7 @@ def _image_model(shapes: Shapes) -> FileKind | None:
 
 # LoRAs first: their names contain the names of what they change. Whole checkpoints of image models before text
 # encoders: they bring their own.
-_RECOGNISERS: tuple[Callable[[Shapes], FileKind | None], ...] = (
+_RECOGNIZERS: tuple[Callable[[Shapes], FileKind | None], ...] = (
     _lora,
     _flashworld,
     _transformer,

@@ -58,7 +58,7 @@ class Manifest:
         return re.sub(r"\[[^\[\]{}]*\]", lambda match: " ".join(match[0].split()), text) + "\n"
 
     @staticmethod
-    def recognises(text: str) -> bool:
+    def recognizes(text: str) -> bool:
         """Whether ``text`` is for `from_json` to judge: not if it is a JSON object that speaks of other things."""
         try:
             content = json.loads(text)

@@ -23,7 +23,7 @@ def add_command(commands) -> None:
         type=int,
         choices=range(4),
         default=None,
-        help="pad or cut the colour bands (many viewers take only 0 or 3)",
+        help="pad or cut the color bands (many viewers take only 0 or 3)",
     )  # noqa: E501
     scene.add_argument(
         "--frame",

@@ -21,7 +21,7 @@ def add_command(commands) -> None:
         "OUT/scene.ply, OUT/cameras.json (the path, as a request), OUT/path.mp4, OUT/contact_sheet.png and "
         "OUT/report.json.",
     )
-    parser.add_argument("--image", metavar="FILE", help="the picture; cropped about its centre to the views' shape")
+    parser.add_argument("--image", metavar="FILE", help="the picture; cropped about its center to the views' shape")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="the sentence")
     parser.add_argument(
         "--request",

@@ -31,7 +31,7 @@ def add_command(commands) -> None:
     )  # noqa: E501
     parser.add_argument("--fps", type=float, default=24.0, help="of the videos (%(default)s)")
     parser.add_argument("--background", type=background, default="white", help="white, black or R,G,B in 0..1")
-    parser.add_argument("--sh-degree", type=int, choices=range(4), default=None, help="use fewer colour bands")
+    parser.add_argument("--sh-degree", type=int, choices=range(4), default=None, help="use fewer color bands")
     parser.add_argument(
         "--sharp",
         action="store_true",

@@ -30,8 +30,8 @@ def evaluate(
 
     Returns:
         Means over scenes, in dB: ``input_view_psnr_db``, ``path_views_psnr_db`` (generation views but the input),
-        ``novel_views_psnr_db``, each with ``..._mean_colour`` beside it (the score of one flat picture in the scene's
-        mean colour), and ``per_scene`` rows.
+        ``novel_views_psnr_db``, each with ``..._mean_color`` beside it (the score of one flat picture in the scene's
+        mean color), and ``per_scene`` rows.
     """
     config = model.config
     world = ToyWorld(config.views, config.width, config.height)
@@ -57,7 +57,7 @@ def evaluate(
         db = psnr_db(render(scene, cameras, near=1e-3).rgb, truth)
         flat = psnr_db(truth[: config.views].mean((0, 1, 2)).expand_as(truth), truth)
         rows.append(
-            {"seed": seed, **_split(db, index, config.views), **_split(flat, index, config.views, "_mean_colour")}
+            {"seed": seed, **_split(db, index, config.views), **_split(flat, index, config.views, "_mean_color")}
         )
         if progress is not None:
             progress(i + 1, scenes)

@@ -26,7 +26,7 @@ class Generator(Protocol):
     Attributes:
         generator: the family's name in the registry, e.g. "flashworld".
         model_id: which weights these are.
-        license: the licence of the weights in one line, to be shown where the model is loaded.
+        license: the license of the weights in one line, to be shown where the model is loaded.
     """
 
     generator: str

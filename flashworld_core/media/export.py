@@ -1,4 +1,4 @@
-"""Pictures and videos on disk: PNG, MP4, colour-mapped depth, contact sheets. Files appear complete or not at all.
+"""Pictures and videos on disk: PNG, MP4, color-mapped depth, contact sheets. Files appear complete or not at all.
 
 Images are [H, W, 3] or [V, H, W, 3] float tensors in [0, 1] (clamped here), top row first.
 """

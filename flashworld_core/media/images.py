@@ -112,7 +112,7 @@ def _to_rgb(picture: Image) -> Image:
     if mode == "RGB" and "transparency" not in picture.info:
         picture.load()
         return picture.copy()
-    if mode == "I" or mode.startswith("I;16"):  # 16-bit grey; Pillow's own conversion clips instead of scaling
+    if mode == "I" or mode.startswith("I;16"):  # 16-bit gray; Pillow's own conversion clips instead of scaling
         return _from_array(np.clip(np.asarray(picture), 0, 65535).astype(np.uint16))
     if mode == "F":
         return _from_array(np.asarray(picture))

@@ -56,7 +56,7 @@ class SentencePieceTokenizer:
     """A sentencepiece model with T5's habits: no begin token, the end token appended.
 
     Args:
-        model: the serialised model.
+        model: the serialized model.
         name: where it came from, for messages.
 
     Raises:

@@ -168,7 +168,7 @@ class TextEncoder:
 
 
 logger = logging.getLogger(__name__)
-# A ComfyUI text encoder file holds these beside the weights: the tokenizer, and the scales of quantised weights.
+# A ComfyUI text encoder file holds these beside the weights: the tokenizer, and the scales of quantized weights.
 _NOT_WEIGHTS = ("spiece_model", "scaled_fp8")
 _SCALES = (".scale_weight", ".weight_scale")
 _NOT_WEIGHT_ENDINGS = (*_SCALES, ".scale_input", ".input_scale", ".comfy_quant")

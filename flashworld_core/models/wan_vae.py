@@ -27,7 +27,7 @@ from .wan_vae_blocks import (
 
 
 class EncoderBody(nn.Module):
-    """Patchified pixels [N, in, h 2^k, w 2^k] -> [N, 2 C, h, w], before the quantising convolution."""
+    """Patchified pixels [N, in, h 2^k, w 2^k] -> [N, 2 C, h, w], before the quantizing convolution."""
 
     def __init__(self, config: WanVaeConfig):
         super().__init__()
@@ -86,7 +86,7 @@ class DecoderBody(nn.Module):
 
 
 class LatentNorm(nn.Module):
-    """Per-channel normalisation of latents, (z - mean) / std, and back. Holds no parameters and no buffers."""
+    """Per-channel normalization of latents, (z - mean) / std, and back. Holds no parameters and no buffers."""
 
     def __init__(self, config: WanVaeConfig):
         super().__init__()
@@ -127,7 +127,7 @@ class FrameEncoder(LatentNorm):
             images: [N, 3, H, W] in [-1, 1].
 
         Returns:
-            [N, 2 C, h, w]: C means, then C log-variances (not clamped), of un-normalised latents.
+            [N, 2 C, h, w]: C means, then C log-variances (not clamped), of un-normalized latents.
 
         Raises:
             FlashWorldError: images of another shape, or of a size the encoder cannot divide.
@@ -142,7 +142,7 @@ class FrameEncoder(LatentNorm):
         return self.quant_conv(self.encoder(x.contiguous(memory_format=torch.channels_last)))
 
     def sample(self, moments: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Normalised latents [N, C, h, w], float32, of a posterior: mean + exp(logvar / 2) * noise.
+        """Normalized latents [N, C, h, w], float32, of a posterior: mean + exp(logvar / 2) * noise.
 
         Args:
             moments: [N, 2 C, h, w] from `moments`.
@@ -153,7 +153,7 @@ class FrameEncoder(LatentNorm):
         return self.normalize(latents)
 
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Normalised latents [N, C, h, w], float32, of images [N, 3, H, W] in [-1, 1]; ``noise`` as in `sample`."""
+        """Normalized latents [N, C, h, w], float32, of images [N, 3, H, W] in [-1, 1]; ``noise`` as in `sample`."""
         return self.sample(self.moments(images), noise)
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -174,7 +174,7 @@ class FrameDecoder(LatentNorm):
         self.decoder = DecoderBody(config, conv_out=True)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Un-normalised latents [N, C, h, w] to images [N, 3, H, W], nominally in [-1, 1], not clamped."""
+        """Un-normalized latents [N, C, h, w] to images [N, 3, H, W], nominally in [-1, 1], not clamped."""
         latents = latents.to(self.post_quant_conv.weight.dtype).contiguous(memory_format=torch.channels_last)
         return unpatchify(self.decoder(self.post_quant_conv(latents)), self.patch)
 

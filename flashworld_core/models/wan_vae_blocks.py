@@ -143,7 +143,7 @@ class FrameConv(nn.Conv3d):
 
 
 class ChannelRMSNorm(nn.Module):
-    """RMS normalisation over the channels of [N, C, h, w], learned gain.
+    """RMS normalization over the channels of [N, C, h, w], learned gain.
 
     Args:
         channels: C.
@@ -163,12 +163,12 @@ class ChannelRMSNorm(nn.Module):
 
 
 def norm_silu(norm: ChannelRMSNorm, x: Tensor) -> Tensor:
-    """SiLU of the normalised input, without a second copy where no gradient is kept."""
+    """SiLU of the normalized input, without a second copy where no gradient is kept."""
     return F.silu(norm(x), inplace=not torch.is_grad_enabled())
 
 
 class ResidualBlock(nn.Module):
-    """Two normalised 3x3 convolutions beside a shortcut (1x1 convolution where the width changes)."""
+    """Two normalized 3x3 convolutions beside a shortcut (1x1 convolution where the width changes)."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -234,7 +234,7 @@ class Downsample(_Resample):
 
 
 class Upsample(_Resample):
-    """[N, C, h, w] -> [N, C, 2h, 2w]: nearest neighbours, then a 3x3 convolution.
+    """[N, C, h, w] -> [N, C, 2h, 2w]: nearest neighbors, then a 3x3 convolution.
 
     Computed without the enlarged picture. Each of the four output phases (even or odd row, even or odd column) sees
     only 2x2 distinct input pixels, so its kernel folds to 2x2: 16 multiplications per input pixel where the plain form

@@ -52,7 +52,7 @@ def validate(gaussians: Gaussians, name: str = "validate") -> None:
         ),
         ((g.opacities >= 0) & (g.opacities <= 1), "opacities must lie in [0, 1]", "give no logits"),
         # NaN fails the comparison. The tolerance lets half precision pass.
-        ((g.quats.float().norm(dim=1) - 1).abs() <= 4e-3, "quats must have unit length", "normalise them"),
+        ((g.quats.float().norm(dim=1) - 1).abs() <= 4e-3, "quats must have unit length", "normalize them"),
     ]
     for good, rule, remedy in rules:
         bad = int((~good).sum())

@@ -41,7 +41,7 @@ def prune(
 def crop(
     gaussians: Gaussians, minimum: Tensor | Sequence[float], maximum: Tensor | Sequence[float], *, invert: bool = False
 ) -> Gaussians:
-    """Keep the Gaussians whose centre lies in an axis-aligned box, faces included (``invert``: outside of it).
+    """Keep the Gaussians whose center lies in an axis-aligned box, faces included (``invert``: outside of it).
 
     Args:
         gaussians: N Gaussians.
@@ -129,7 +129,7 @@ def near_path_mask(
     in all directions). What hides behind something else is in sight too.
 
     Args:
-        surroundings: world units; a Gaussian whose centre is at most this far from a camera's stays, also behind it.
+        surroundings: world units; a Gaussian whose center is at most this far from a camera's stays, also behind it.
         progress: called as ``progress(done, total)`` in cameras, after each.
         should_stop: asked before each camera.
 
@@ -165,6 +165,6 @@ def _in_sight(local: Tensor, reach: Tensor, intrinsics: Tensor, width: int, heig
     fx, fy, cx, cy = intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
     inside = z > -reach
     for along, focal, edge in ((x, fx, cx), (-x, fx, width - cx), (y, fy, cy), (-y, fy, height - cy)):
-        # The plane through the camera's centre and one edge of the picture; positive on the picture's side.
+        # The plane through the camera's center and one edge of the picture; positive on the picture's side.
         inside &= (along * focal + z * edge) / (focal**2 + edge**2) ** 0.5 > -reach
     return inside

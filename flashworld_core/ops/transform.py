@@ -25,7 +25,7 @@ def transform(
 ) -> Gaussians:
     """Move a scene by the similarity ``x -> scale * (rotation @ x) + translation``.
 
-    Orientations, sizes and view-dependent colours follow, so a camera moved alike (`transform_cameras`) sees
+    Orientations, sizes and view-dependent colors follow, so a camera moved alike (`transform_cameras`) sees
     the same image, and so does the ``scene_scale`` in the metadata.
 
     Args:
@@ -92,7 +92,7 @@ def similarity_from_matrix(matrix: Tensor) -> dict:
 
 
 def _quat_product(a: Tensor, b: Tensor) -> Tensor:
-    """Hamilton products of one quaternion [4] with many [N, 4], normalised (a zero one stays zero)."""
+    """Hamilton products of one quaternion [4] with many [N, 4], normalized (a zero one stays zero)."""
     aw, ax, ay, az = a.unbind()
     left = torch.stack(  # a * b as a matrix times b
         [

@@ -1,4 +1,4 @@
-"""A scene filmed along a path as pictures people and other networks use: colour, mask, depth, normals, holes."""
+"""A scene filmed along a path as pictures people and other networks use: color, mask, depth, normals, holes."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Pictures:
     """V views on the CPU, in [0, 1].
 
     Attributes:
-        images: [V, H, W, 3] colour over the background.
+        images: [V, H, W, 3] color over the background.
         alpha: [V, H, W] 0 where nothing is.
-        depth: [V, H, W, 3] grey, linear in 1 / depth with one range for all views: white is near, black is far or
+        depth: [V, H, W, 3] gray, linear in 1 / depth with one range for all views: white is near, black is far or
             nothing. This is what depth networks give and depth ControlNets take.
         normals: [V, H, W, 3] a normal map of the OpenGL kind: red to the right, green up, blue towards the viewer, each
             0.5 + 0.5 * component; black where nothing is.
@@ -140,24 +140,24 @@ def depth_range(depth: Tensor, alpha: Tensor) -> tuple[float, float]:
 
 
 def disparity_map(depth: Tensor, alpha: Tensor, nearest: float, farthest: float) -> Tensor:
-    """[...] grey values: 1 at ``nearest`` and closer, 0 at ``farthest`` and beyond, even steps of 1 / depth between;
+    """[...] gray values: 1 at ``nearest`` and closer, 0 at ``farthest`` and beyond, even steps of 1 / depth between;
     0 where nothing is."""
     if not nearest > 0:
         return torch.zeros_like(depth)
     spread = 1 / nearest - 1 / farthest
     nearness = 1 / depth.clamp_min(1e-30) - 1 / farthest
-    grey = (nearness / spread).clamp(0, 1) if spread > 1e-6 / nearest else torch.ones_like(depth)  # a flat wall
-    return torch.where(depth > 0, grey * (alpha / SOLID).clamp(0, 1), 0.0)
+    gray = (nearness / spread).clamp(0, 1) if spread > 1e-6 / nearest else torch.ones_like(depth)  # a flat wall
+    return torch.where(depth > 0, gray * (alpha / SOLID).clamp(0, 1), 0.0)
 
 
 def normal_map(normals: Tensor, alpha: Tensor) -> Tensor:
-    """[..., 3] colours of camera-frame normals [..., 3] (OpenCV axes): OpenGL's normal map, black where nothing is."""
+    """[..., 3] colors of camera-frame normals [..., 3] (OpenCV axes): OpenGL's normal map, black where nothing is."""
     colors = normals * normals.new_tensor([0.5, -0.5, -0.5]) + 0.5
     return colors * (alpha / SOLID).clamp(0, 1)[..., None]
 
 
 def color_from_text(text: str, name: str = "background") -> tuple[float, float, float]:
-    """A colour in [0, 1] from "#rrggbb", "#rgb" or a name of `COLORS`.
+    """A color in [0, 1] from "#rrggbb", "#rgb" or a name of `COLORS`.
 
     Raises:
         FlashWorldError: anything else.
@@ -168,7 +168,7 @@ def color_from_text(text: str, name: str = "background") -> tuple[float, float, 
     match = re.fullmatch(r"#?([0-9a-f]{6}|[0-9a-f]{3})", word)
     if match is None:
         raise FlashWorldError(
-            f"{name} must be a colour like #4080ff, or one of {', '.join(COLORS)}; got {str(text)[:40]!r}."
+            f"{name} must be a color like #4080ff, or one of {', '.join(COLORS)}; got {str(text)[:40]!r}."
         )
     digits = match[1] if len(match[1]) == 6 else "".join(2 * digit for digit in match[1])
     return tuple(int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4))
@@ -181,7 +181,7 @@ _DEPTH_RAMP = np.array(
 
 
 def colorize_depth(depth: Tensor, near: float | None = None, far: float | None = None) -> Tensor:
-    """Colours [..., 3] for depths [...]: equal steps of 1/depth, near is warm and light, nothing (0) is white.
+    """Colors [..., 3] for depths [...]: equal steps of 1/depth, near is warm and light, nothing (0) is white.
 
     Args:
         near, far: the ends of the ramp; default the 2nd and 98th percentile of the positive depths.
@@ -202,7 +202,7 @@ def colorize_depth(depth: Tensor, near: float | None = None, far: float | None =
 
 
 def colorize_normals(normals: Tensor) -> Tensor:
-    """The usual normal-map colours (x right, y up, z towards the viewer) of camera-frame OpenCV normals [..., 3]."""
+    """The usual normal-map colors (x right, y up, z towards the viewer) of camera-frame OpenCV normals [..., 3]."""
     flipped = normals * normals.new_tensor([1.0, -1.0, -1.0])
     color = flipped * 0.5 + 0.5
     return torch.where(normals.square().sum(-1, keepdim=True) > 0, color, torch.ones_like(color))

@@ -10,8 +10,8 @@ def normals_from_depth(expected_depth: Tensor, alpha: Tensor, intrinsics: Tensor
     """Unit normals of the surface that the expected depth describes.
 
     Every pixel is lifted to its point in the camera frame; the normal is the cross product of the differences to the
-    horizontal and vertical neighbours (both where both show something, one-sided otherwise). A pixel without a
-    neighbour to lean on in one direction looks straight at the camera.
+    horizontal and vertical neighbors (both where both show something, one-sided otherwise). A pixel without a
+    neighbor to lean on in one direction looks straight at the camera.
 
     Args:
         expected_depth: [V, H, W] camera z in world units.
@@ -46,7 +46,7 @@ def normals_from_depth(expected_depth: Tensor, alpha: Tensor, intrinsics: Tensor
 
 
 def _difference(points: Tensor, seen: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Sum of the differences to the seen neighbours before and after along ``dim``, and whether there is one."""
+    """Sum of the differences to the seen neighbors before and after along ``dim``, and whether there is one."""
     step = points.diff(dim=dim)
     both = seen.narrow(dim, 1, max(seen.shape[dim] - 1, 0)) & seen.narrow(dim, 0, max(seen.shape[dim] - 1, 0))
     step = torch.where(both[..., None], step, 0.0)

@@ -73,7 +73,7 @@ def render(
         gaussians: N Gaussians; any float dtype, computed in float32.
         cameras: V cameras.
         modes: what to return, any of "rgb", "depth", "expected_depth", "alpha", "normal".
-        background: "white", "black", one colour (r, g, b) or [3], or one colour per view [V, 3].
+        background: "white", "black", one color (r, g, b) or [3], or one color per view [V, 3].
         sh_degree: spherical-harmonic bands to use, 0 to what the Gaussians carry; None for all.
         near, far: Gaussians whose camera z is outside are dropped; world units, 0 < near < far.
         low_pass: added to every footprint's covariance, in pixels squared; what keeps it at least a pixel wide. A
@@ -238,7 +238,7 @@ def _background(background, views: int, device: torch.device) -> Tensor:
     named = {"white": 1.0, "black": 0.0}
     if isinstance(background, str):
         if background not in named:
-            raise FlashWorldError(f"render: background must be 'white', 'black' or a colour, got {background!r}.")
+            raise FlashWorldError(f"render: background must be 'white', 'black' or a color, got {background!r}.")
         return torch.full((views, 3), named[background], device=device)
     try:
         colors = torch.as_tensor(background, dtype=torch.float32, device=device)

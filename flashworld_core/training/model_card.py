@@ -17,7 +17,7 @@ _TEXT = """# {model_id}
 A small FlashWorld trained by this project on its own procedural scenes (`flashworld_core/training/toyworld`), for
 trying, testing and teaching. It knows boxes, spheres, cones and cylinders on a ground or in a room,
 {width}x{height} pixels, {views} views. **It does not know photographs**: those want the official weights.
-Licence: Apache-2.0.
+License: Apache-2.0.
 
 ![Held-out scenes: picture, generated views, truth](held_out.png)
 
@@ -25,10 +25,10 @@ Licence: Apache-2.0.
 
 {scenes} scenes of the "test" split (seeds 0 to {last}), full few-step generation from one picture and the prompt;
 scene i gives its view i mod {views}; {novel} novel views per scene off the path. PSNR in dB, mean over scenes;
-beside it what one flat picture in the scene's mean colour scores. `figures.json` has every scene.
+beside it what one flat picture in the scene's mean color scores. `figures.json` has every scene.
 A scene made from the prompt alone is one of many that fit it, so its score against one truth says little.
 
-| | PSNR | goal | mean colour |
+| | PSNR | goal | mean color |
 |---|---|---|---|
 | input view | {input:.2f} | 27 | {input_flat:.2f} |
 | other views of the path | {path:.2f} | | {path_flat:.2f} |
@@ -85,13 +85,13 @@ def write_card(out: Path, folder: Path, commands: list[str], scenes: int = 32) -
         last=scenes - 1,
         novel=4,
         input=image["input_view_psnr_db"],
-        input_flat=image["input_view_psnr_db_mean_colour"],
+        input_flat=image["input_view_psnr_db_mean_color"],
         path=image["path_views_psnr_db"],
-        path_flat=image["path_views_psnr_db_mean_colour"],
+        path_flat=image["path_views_psnr_db_mean_color"],
         novel_db=image["novel_views_psnr_db"],
-        novel_flat=image["novel_views_psnr_db_mean_colour"],
+        novel_flat=image["novel_views_psnr_db_mean_color"],
         text=text["path_views_psnr_db"],
-        text_flat=text["path_views_psnr_db_mean_colour"],
+        text_flat=text["path_views_psnr_db_mean_color"],
         commands="```\n" + "\n".join(commands) + "\n```",
         vae_steps=vae_steps,
         updates=state["updates"],

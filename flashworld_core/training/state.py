@@ -27,7 +27,7 @@ def warmup_cosine(step: int, total: int, warmup: int, floor: float = 0.02) -> fl
 class WeightAverage:
     """Exponential moving average of a module's parameters and buffers.
 
-    The decay ramps up with the number of updates, so that early averages forget the initialisation.
+    The decay ramps up with the number of updates, so that early averages forget the initialization.
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.999):

@@ -25,7 +25,7 @@ DEFAULT_FOV_DEGREES = 35.0  # what ComfyUI's own nodes use where a camera names 
 
 
 def to_load3d(cameras: Cameras, index: int = 0, focus_distance: float = 1.0) -> dict:
-    """One view as a LOAD3D_CAMERA dictionary; an off-centre principal point is lost.
+    """One view as a LOAD3D_CAMERA dictionary; an off-center principal point is lost.
 
     Args:
         index: which view.
@@ -150,8 +150,8 @@ def wan_camera_embedding(cameras: Cameras) -> Tensor:
         rays = torch.stack(torch.broadcast_tensors((u - cx) / fx, (v - cy) / fy, torch.ones(())))
         rays = rays / rays.norm(dim=0)
         rays = torch.einsum("ij,jhw->ihw", relative[frame, :3, :3], rays)
-        centre = relative[frame, :3, 3, None, None].expand_as(rays)
-        plucker = torch.cat([torch.linalg.cross(centre, rays, dim=0), rays])
+        center = relative[frame, :3, 3, None, None].expand_as(rays)
+        plucker = torch.cat([torch.linalg.cross(center, rays, dim=0), rays])
         place = frame + FOLD - 1
         slots[:, place % FOLD, place // FOLD] = plucker
     slots[:, : FOLD - 1, 0] = slots[:, FOLD - 1 :, 0]

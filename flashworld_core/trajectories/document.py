@@ -168,7 +168,7 @@ def sample_document(
 def document_from_cameras(
     cameras: Cameras, *, spline: str = "catmull_rom", timing: str = "constant_speed", loop: bool = False
 ) -> PathDocument:
-    """Every view of a path as a key pose with its field of view; off-centre principal points are lost.
+    """Every view of a path as a key pose with its field of view; off-center principal points are lost.
 
     Raises:
         FlashWorldError: more than `MAX_KEYFRAMES` views, or poses that are not rigid.

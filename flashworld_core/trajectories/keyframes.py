@@ -80,7 +80,7 @@ def interpolate(
     """A path of ``views`` cameras through key poses; it begins at the first and ends at the last of them.
 
     Positions follow a centripetal Catmull-Rom curve (smooth, without loops or overshoot) or straight lines, rotations
-    the shortest slerp, intrinsics a straight line. Where two neighbouring keys stand at the same place the camera
+    the shortest slerp, intrinsics a straight line. Where two neighboring keys stand at the same place the camera
     stops, turns, and moves on.
 
     Args:
@@ -220,7 +220,7 @@ def _tangents(positions: Tensor, spline: str) -> tuple[Tensor, Tensor]:
 
     Centripetal Catmull-Rom: knots are spaced by the square root of the distance between keys (Yuksel et al. 2011,
     "Parameterization and applications of Catmull-Rom curves", alpha = 1/2). Beyond the ends, and where the camera
-    pauses on a repeated position, the neighbour is mirrored, so a pause does not bend the curve.
+    pauses on a repeated position, the neighbor is mirrored, so a pause does not bend the curve.
 
     Returns:
         two [K - 1, 3] tensors.

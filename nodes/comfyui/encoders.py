@@ -45,7 +45,7 @@ class SocketEncoder(nn.Module):
         self._vae, self._norm = [vae], LatentNorm(config.vae)  # in a list: not ours to register or move
 
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Normalised latents [N, C, h, w], float32, of images [N, 3, H, W] in [-1, 1]; ``noise`` is not used."""
+        """Normalized latents [N, C, h, w], float32, of images [N, 3, H, W] in [-1, 1]; ``noise`` is not used."""
         latents = []
         for picture in images.float().mul(0.5).add(0.5).permute(0, 2, 3, 1):
             # One picture at a time: the host takes a batch for a film and compresses its time.

@@ -294,7 +294,7 @@ def _text_part(encoder: nn.Module) -> Callable:
 
 
 Result = TypeVar("Result")
-_WORKING = 3  # times the scene's own bytes: the scene, its colours per view, sorting buffers
+_WORKING = 3  # times the scene's own bytes: the scene, its colors per view, sorting buffers
 
 
 def on_render_device(scene: Gaussians, work: Callable[[torch.device], Result], warn: Callable[[str], None]) -> Result:

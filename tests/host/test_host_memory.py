@@ -43,7 +43,7 @@ def test_a_transformer_loaded_in_part_computes_the_same(found: dict[str, Any], d
     assert of["equal_in_part"] and of["equal_after_eviction"] and of["equal_after_detach"]
 
 
-def test_the_hosts_out_of_memory_is_recognised(found: dict[str, Any]) -> None:
+def test_the_hosts_out_of_memory_is_recognized(found: dict[str, Any]) -> None:
     assert found["oom_is_known"] and found["others_are_not"]
 
 

@@ -15,7 +15,7 @@ def ask(client: HostClient, **query: str) -> dict:
     return client.get("/flashworld/model_info?" + urlencode(query))
 
 
-def test_licence_and_memory_plan_of_the_embedded_model(client: HostClient) -> None:
+def test_license_and_memory_plan_of_the_embedded_model(client: HostClient) -> None:
     info = ask(client, model="flashworld-tiny (embedded)", dtype="fp32")
     assert set(info) == KEYS and info["error"] == ""
     assert info["license"].startswith("Apache-2.0") and "8 views of 96x64" in info["summary"]

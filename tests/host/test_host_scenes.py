@@ -103,10 +103,10 @@ def test_render_views_gives_all_kinds_of_pictures(
 ) -> None:
     graph = SceneGraph(object_info)
     render = graph.render(trajectory=graph.path[0], background="#ffffff")  # as the generator shows its views
-    colour, depth, normal = (graph.save(render[i], f"render/{i}") for i in (0, 2, 3))
+    color, depth, normal = (graph.save(render[i], f"render/{i}") for i in (0, 2, 3))
     mask = graph.save_mask(render[1], "render/mask")
     run = succeed(client, graph)
-    assert psnr(pictures(run, colour, host.base), views) > 30, "rendering again is not the generation's pictures"
+    assert psnr(pictures(run, color, host.base), views) > 30, "rendering again is not the generation's pictures"
     covered = pictures(run, mask, host.base)
     assert covered.shape == views.shape and covered.mean() > 0.8
     for node in (depth, normal):

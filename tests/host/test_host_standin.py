@@ -70,8 +70,8 @@ def test_everything_of_the_standin_is_in_the_host(standin: dict[str, Any], real:
 
 def test_the_comparison_sees_what_the_host_lacks(standin: dict[str, Any], real: dict[str, Any]) -> None:
     bar = "comfy.utils:ProgressBar"
-    extra = {"parameters": [*standin[bar]["parameters"], ["colour", "POSITIONAL_OR_KEYWORD", False]]}
-    assert any("colour" in line for line in differences({**standin, bar: extra}, real))
+    extra = {"parameters": [*standin[bar]["parameters"], ["color", "POSITIONAL_OR_KEYWORD", False]]}
+    assert any("color" in line for line in differences({**standin, bar: extra}, real))
     swapped = {"parameters": standin[bar]["parameters"][::-1]}
     assert any("order" in line for line in differences({**standin, bar: swapped}, real))
     assert any("not in the host" in line for line in differences({bar: standin[bar]}, {bar: None}))

@@ -37,7 +37,7 @@ def run(client: HostClient, object_info: dict[str, Any]) -> Any:
 
 
 def differ(views: np.ndarray) -> bool:
-    """Whether neighbours are different pictures of one scene."""
+    """Whether neighbors are different pictures of one scene."""
     pairs = list(zip(views, views[1:], strict=False))
     return all(psnr(a, b) < 45 for a, b in pairs) and all(likeness(a, b) > 0.5 for a, b in pairs)
 
@@ -90,7 +90,7 @@ def test_pictures_and_depth_become_videos_and_holes_are_marked(run: Any, host: H
     frames, depth = (frames_of(files_of(done, name, host.base, "SaveVideo", t)[0]) for t in ("Pictures", "Depth"))
     assert frames.shape == depth.shape == (24, 256, 384, 3)
     assert stands_like(frames[12], example) and likeness(frames[0], frames[-1]) < 0.97
-    assert np.abs(depth - depth.mean(-1, keepdims=True)).mean() < 0.02, "depth is grey"
+    assert np.abs(depth - depth.mean(-1, keepdims=True)).mean() < 0.02, "depth is gray"
     assert depth[12, -20:].mean() > depth[12, :20].mean() + 0.1, "the ground before us is nearer than the wall behind"
     holes = pictures_of(done, name, host.base, "MaskPreview", "Holes, for inpainting")
     assert len(holes) == 24 and 0.005 < holes[0].mean() < 0.5 and holes[12].mean() < holes[0].mean()

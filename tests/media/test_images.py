@@ -36,8 +36,8 @@ def bright_spot(width, height, column, row):
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (61, 30), (30, 55), (200, 7), (5, 3)])
-def test_crop_is_the_largest_centred_box_of_the_target_shape(width, height):
-    crop = Crop.centred(width, height, 48, 32)
+def test_crop_is_the_largest_centered_box_of_the_target_shape(width, height):
+    crop = Crop.centered(width, height, 48, 32)
     assert crop.left >= 0 and crop.left + crop.box_width <= width
     assert crop.top >= 0 and crop.top + crop.box_height <= height
     assert width - crop.box_width <= 1 or height - crop.box_height <= 1  # touches two sides
@@ -52,7 +52,7 @@ def test_extremely_thin_image_still_gives_an_image():
 
 
 def test_pixels_follow_the_crop():
-    picture = bright_spot(90, 40, 44, 20)  # near the centre; the target is square, so columns are cut
+    picture = bright_spot(90, 40, 44, 20)  # near the center; the target is square, so columns are cut
     pixels, crop = prepare_image(picture, 40, 40)
     assert (crop.left, crop.top, crop.box_width, crop.box_height, crop.scale) == (25, 0, 40, 40, 1.0)
     row, column = divmod(int(pixels[0].argmax()), 40)
@@ -62,7 +62,7 @@ def test_pixels_follow_the_crop():
 
 def test_a_point_of_the_scene_stays_on_its_pixel():
     """A 3D point projected with the adjusted intrinsics lands where the cropped image shows it."""
-    crop = Crop.centred(120, 80, 40, 40)
+    crop = Crop.centered(120, 80, 40, 40)
     source = cameras_for(120, 80, fx=70, fy=75, cx=58, cy=41)
     target = crop.adjust_intrinsics(source)
     assert (target.width, target.height) == (40, 40)
@@ -74,7 +74,7 @@ def test_a_point_of_the_scene_stays_on_its_pixel():
 
 
 def test_cameras_for_the_target_or_a_scaled_image_are_understood():
-    crop = Crop.centred(120, 80, 40, 40)
+    crop = Crop.centered(120, 80, 40, 40)
     for_target = cameras_for(40, 40)
     assert crop.adjust_intrinsics(for_target) is for_target
     source = cameras_for(120, 80)
@@ -135,15 +135,15 @@ def test_transparent_parts_become_white():
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "LA", "CMYK", "YCbCr", "P"])
-def test_other_colour_modes(mode):
-    grey = Image.fromarray(np.full((6, 6, 3), 255, np.uint8)).convert(mode)
-    pixels, _ = prepare_image(grey, 6, 6)
+def test_other_color_modes(mode):
+    gray = Image.fromarray(np.full((6, 6, 3), 255, np.uint8)).convert(mode)
+    pixels, _ = prepare_image(gray, 6, 6)
     torch.testing.assert_close(pixels, torch.ones(3, 6, 6), rtol=0, atol=0.02)
 
 
-def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
+def test_16_bit_gray_is_scaled_not_clipped(tmp_path):
     array = (np.arange(36, dtype=np.uint16).reshape(6, 6) * 1800).astype(np.uint16)
-    path = tmp_path / "grey16.png"
+    path = tmp_path / "gray16.png"
     Image.fromarray(array).save(path)
     pixels, _ = prepare_image(path, 6, 6)
     expected = torch.from_numpy(np.round(array / 257)).float() / 255 * 2 - 1

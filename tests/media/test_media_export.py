@@ -66,7 +66,7 @@ def test_empty_videos_are_refused(tmp_path, shape):
         save_video(tmp_path / "a.mp4", torch.zeros(shape))
 
 
-def test_depth_colours_run_from_light_to_dark_and_leave_nothing_white():
+def test_depth_colors_run_from_light_to_dark_and_leave_nothing_white():
     depth = torch.tensor([[0.0, 1.0, 2.0, 4.0]])
     colors = colorize_depth(depth, near=1.0, far=4.0)[0]
     assert torch.equal(colors[0], torch.ones(3))

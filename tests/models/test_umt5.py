@@ -283,11 +283,11 @@ def test_comfyui_single_file(tmp_path, spiece, form):
     allowed = {"fp32": 1e-5, "fp16": 0.01, "bf16": 0.05, "fp8": 0.4, "fp8_scaled": 0.4, "fp8_new": 0.4}[form]
     error = (rows[:, : ids.shape[1]] - expected).square().mean().sqrt() / expected.square().mean().sqrt()
     assert error < allowed
-    if form.startswith("fp8_"):  # exactly the multiplied-out weights, whatever quantisation cost
+    if form.startswith("fp8_"):  # exactly the multiplied-out weights, whatever quantization cost
         name = "encoder.block.1.layer.0.SelfAttention.k.weight"
         scale = state[name].abs().max() / 448
-        dequantised = (state[name] / scale).to(torch.float8_e4m3fn).float() * scale
-        assert torch.equal(text._encoder.get_parameter(name), dequantised)
+        dequantized = (state[name] / scale).to(torch.float8_e4m3fn).float() * scale
+        assert torch.equal(text._encoder.get_parameter(name), dequantized)
 
 
 @pytest.mark.parametrize(("form", "expected"), [("fp16", torch.float16), ("fp8_scaled", torch.bfloat16)])

@@ -111,7 +111,7 @@ def test_posterior_samples(small_config):
     assert torch.equal(encoder.encode(x), encoder.sample(encoder.moments(x)))
 
 
-def test_normalisation_and_its_inverse(small_config):
+def test_normalization_and_its_inverse(small_config):
     config = small_config()
     encoder = FrameEncoder(config.vae)
     latents = torch.randn(1, config.latent_channels, 3, 2, 4)

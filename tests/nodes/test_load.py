@@ -86,7 +86,7 @@ def test_the_embedded_model_loads_lazily_and_says_what_it_is(host):
     assert not host.management.requests  # nothing is brought to a device by loading
     assert loaded.model.dtype == torch.float32 and loaded.model.text is not None
     texts = [text for text, _ in host.server.texts]
-    assert any("Licence: Apache-2.0" in t and "8 views of 96x64" in t and "transformer" in t for t in texts), texts
+    assert any("License: Apache-2.0" in t and "8 views of 96x64" in t and "transformer" in t for t in texts), texts
     assert host.updates[-1][0] == host.updates[-1][1] > 0
 
 
@@ -146,11 +146,11 @@ def test_cancel_stops_the_loading(host):
 # --- errors ----------------------------------------------------------------------------------------------------
 
 
-def test_no_such_model_names_folder_file_source_and_licence(host):
+def test_no_such_model_names_folder_file_source_and_license(host):
     with pytest.raises(FlashWorldError) as error:
         run_node("model.ckpt")
     message = str(error.value)
-    for part in (load.TITLE, "models/flashworld", "model.ckpt", "imlixinyang/FlashWorld", "licence"):
+    for part in (load.TITLE, "models/flashworld", "model.ckpt", "imlixinyang/FlashWorld", "license"):
         assert part in message.replace("\\", "/"), message
     assert load.LoadModel.validate_inputs("model.ckpt") in message
     assert load.LoadModel.validate_inputs(load.EMBEDDED) is True
@@ -170,7 +170,7 @@ def test_no_vae_says_which_and_where(host, copied):
         run_node("mine.safetensors")
 
 
-def test_a_wrong_checkpoint_is_recognised(host):
+def test_a_wrong_checkpoint_is_recognized(host):
     folder = host.models / "diffusion_models"
     folder.mkdir()
     names = ("condition_embedder.time_embedder.linear_1.weight", "blocks.0.attn1.to_q.weight")
@@ -198,7 +198,7 @@ def test_the_fingerprint_follows_the_file(host, copied):
 # --- core sockets ----------------------------------------------------------------------------------------------
 
 
-def test_the_vae_socket_encodes_each_view_alone_and_normalises():
+def test_the_vae_socket_encodes_each_view_alone_and_normalizes():
     config, vae = official_config(), FakeVae()
     encoder = parts.SocketEncoder(vae, config)
     images = torch.linspace(-1, 1, 3)[:, None, None, None].expand(3, 3, 32, 64)
@@ -253,7 +253,7 @@ def test_sockets_win_over_files(host, copied):
 # --- what the browser asks -------------------------------------------------------------------------------------
 
 
-def test_model_info_tells_licence_and_plan_without_loading(host, copied, monkeypatch):
+def test_model_info_tells_license_and_plan_without_loading(host, copied, monkeypatch):
     from flashworld_pack.flashworld_core.generators.flashworld import checkpoint
 
     monkeypatch.setattr(checkpoint, "load", lambda *a, **k: pytest.fail("nothing is loaded"))

@@ -129,7 +129,7 @@ def test_a_splat_of_another_node(host, path):
     assert images[0, 16, 5].argmax() == 0 and images.shape == (3, 32, 48, 3)
 
 
-def test_view_dependent_colour(host, path):
+def test_view_dependent_color(host, path):
     scene = room(degree=1)
     scene.sh[:, 2, 2] = 1.0  # blue to the front
     splat = sockets.splat_from_gaussians(scene)
@@ -144,7 +144,7 @@ def test_view_dependent_colour(host, path):
         ({"trajectory": "path"}, "needs a camera path"),
         ({"trajectory": None, "camera": "info"}, "needs a LOAD3D_CAMERA, got str"),
         ({"trajectory": None, "camera": {}}, "position"),
-        ({"background": "blau"}, "background must be a colour like #4080ff"),
+        ({"background": "blau"}, "background must be a color like #4080ff"),
         ({"width": 8192, "height": 8192, "frames": 10_000}, "GiB of main memory.*Use fewer frames"),
         ({"splat": None}, "needs a SPLAT"),
     ],

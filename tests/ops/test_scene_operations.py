@@ -62,8 +62,8 @@ def covariances(gaussians):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_transform_moves_density_and_colour_alike(seed):
-    """Centres, covariances and the colour along every direction are those of the moved scene."""
+def test_transform_moves_density_and_color_alike(seed):
+    """Centers, covariances and the color along every direction are those of the moved scene."""
     before = scene(degree=seed % 4, seed=seed, metadata={"scene_scale": 2.0, "seed": 1})
     rotation, scale, shift = random_rotation(seed), 0.1 + seed, torch.tensor([1.0, -2, 3], dtype=torch.float64)
     after = transform(before, rotation=rotation, scale=scale, translation=shift)
@@ -113,7 +113,7 @@ def test_transform_keeps_gradients():
 
 
 def test_cameras_move_with_the_scene():
-    """In the moved camera every centre has the old camera coordinates, times the scale."""
+    """In the moved camera every center has the old camera coordinates, times the scale."""
     gaussians = scene()
     poses = torch.eye(4, dtype=torch.float64).repeat(3, 1, 1)
     for i in range(3):
@@ -282,9 +282,9 @@ def test_merge_fills_up_degrees():
     assert torch.equal(joined.quats, torch.cat([a.quats, b.quats]))
     assert torch.equal(joined.opacities, torch.cat([a.opacities, b.opacities]))
     directions = torch.nn.functional.normalize(torch.randn(7, 3, generator=torch.Generator().manual_seed(0)), dim=1)
-    colours = evaluate_sh(joined.sh, directions.double())
-    torch.testing.assert_close(colours[:3], evaluate_sh(a.sh, directions[:3].double()))
-    torch.testing.assert_close(colours[3:], evaluate_sh(b.sh, directions[3:].double()))
+    colors = evaluate_sh(joined.sh, directions.double())
+    torch.testing.assert_close(colors[:3], evaluate_sh(a.sh, directions[:3].double()))
+    torch.testing.assert_close(colors[3:], evaluate_sh(b.sh, directions[3:].double()))
 
 
 def test_merge_metadata_and_types():

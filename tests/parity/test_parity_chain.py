@@ -139,7 +139,7 @@ def test_sampler_with_stored_conditions(facts, inputs, stages, model, noise):
 
 
 def test_the_whole_road_from_the_official_request(parity_dir, facts, inputs, stages, model, noise):
-    """Request JSON, image crop, resampling, normalisation, four steps: only text encoder and noise are stored."""
+    """Request JSON, image crop, resampling, normalization, four steps: only text encoder and noise are stored."""
     from flashworld_core.media.images import open_image
 
     request = json.loads((parity_dir / "request.json").read_text())
@@ -178,7 +178,7 @@ def test_the_whole_road_from_the_official_request(parity_dir, facts, inputs, sta
     torch.testing.assert_close(scene.metadata["scene_scale"], float(stages["T_norm"]) + 0.01, rtol=1e-5, atol=0)
 
 
-def test_normalised_cameras_of_the_dense_path(facts, inputs, stages):
+def test_normalized_cameras_of_the_dense_path(facts, inputs, stages):
     cameras = vectors_to_cameras(inputs["cameras_dense"], facts["width"], facts["height"])
     vectors, used, frame = normalize_path(cameras, facts["views"])
     torch.testing.assert_close(vectors, stages["cameras_normalized"], rtol=0, atol=1e-5)

@@ -47,7 +47,7 @@ def test_encoder_of_the_loaded_model(parity_dir, model_ckpt, parity_config, pari
     torch.testing.assert_close(moments, expected.reshape(moments.shape), rtol=0, atol=1e-4)
 
 
-def test_base_transformer_in_wans_names_is_recognised(parity_tensors, tmp_path):
+def test_base_transformer_in_wans_names_is_recognized(parity_tensors, tmp_path):
     state = dict(parity_tensors("transformer"))
     assert len({wan_transformer_name(name) for name in state}) == len(state)
     save_file({wan_transformer_name(name): tensor for name, tensor in state.items()}, tmp_path / "wan.safetensors")

@@ -15,7 +15,7 @@ def cameras_from_json(entries, width, height):
     return Cameras(torch.eye(4, dtype=torch.float64).expand(len(k), 4, 4), k, width, height)
 
 
-def normalised_intrinsics(cameras):
+def normalized_intrinsics(cameras):
     k, width, height = cameras.intrinsics, cameras.width, cameras.height
     columns = (k[:, 0, 0] / width, k[:, 1, 1] / height, k[:, 0, 2] / width, k[:, 1, 2] / height)
     return torch.stack(columns, dim=1).float()
@@ -36,7 +36,7 @@ def test_crop_units(parity_tensors, units_json):
             cameras_from_json([units_json[name]["camera_in"]], source.shape[1], source.shape[0])
         )
         expected = tensors[f"{name}/camera_out"].reshape(1, -1)[:, 7:]
-        torch.testing.assert_close(normalised_intrinsics(cameras), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(normalized_intrinsics(cameras), expected, rtol=0, atol=1e-5)
 
 
 def test_request_image_and_intrinsics(parity_dir, parity_tensors):
@@ -47,5 +47,5 @@ def test_request_image_and_intrinsics(parity_dir, parity_tensors):
     torch.testing.assert_close(pixels, inputs["image"], rtol=0, atol=1e-5)
     cameras = cameras_from_json(request["cameras"], crop.source_width, crop.source_height)
     torch.testing.assert_close(
-        normalised_intrinsics(crop.adjust_intrinsics(cameras)), inputs["cameras_dense"][:, 7:], rtol=0, atol=1e-5
+        normalized_intrinsics(crop.adjust_intrinsics(cameras)), inputs["cameras_dense"][:, 7:], rtol=0, atol=1e-5
     )

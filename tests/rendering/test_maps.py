@@ -1,4 +1,4 @@
-"""Filming a scene: colour, mask, depth, normals and holes of every view."""
+"""Filming a scene: color, mask, depth, normals and holes of every view."""
 
 import dataclasses
 
@@ -83,12 +83,12 @@ def test_depth_is_white_near_black_far_one_range_for_all_views():
     two.intrinsics[1, :2, 2] = torch.tensor([-40.0, 16])  # the second camera sees the far wall only
     pictures = film(scene, two, backend="torch")
     assert pictures.nearest == pytest.approx(1.0, rel=0.02) and pictures.farthest == pytest.approx(4.0, rel=0.02)
-    grey = pictures.depth
-    assert torch.equal(grey[..., 0], grey[..., 1]) and torch.equal(grey[..., 0], grey[..., 2])
-    assert float(grey[0, 16, 5, 0]) == pytest.approx(1.0, abs=0.02)
-    assert float(grey[0, 16, 24, 0]) == pytest.approx(0.5, abs=0.03)
-    assert float(grey[0, 16, 38, 0]) == pytest.approx(0.0, abs=0.02)
-    assert float(grey[1].max()) < 0.05
+    gray = pictures.depth
+    assert torch.equal(gray[..., 0], gray[..., 1]) and torch.equal(gray[..., 0], gray[..., 2])
+    assert float(gray[0, 16, 5, 0]) == pytest.approx(1.0, abs=0.02)
+    assert float(gray[0, 16, 24, 0]) == pytest.approx(0.5, abs=0.03)
+    assert float(gray[0, 16, 38, 0]) == pytest.approx(0.0, abs=0.02)
+    assert float(gray[1].max()) < 0.05
 
 
 def test_depth_of_one_flat_wall_and_of_nothing():
@@ -165,11 +165,11 @@ def test_the_framing_camera_takes_the_scene_in(width, height, scale):
     assert float(cameras.positions[0, 1]) < 0 and abs(float(cameras.camera_to_world[0, 1, 0])) < 1e-6
 
 
-def test_colours_by_name_and_number():
+def test_colors_by_name_and_number():
     assert color_from_text(" White ") == (1, 1, 1) and color_from_text("#000000") == (0, 0, 0)
     assert color_from_text("#ff8000") == pytest.approx((1, 128 / 255, 0)) == color_from_text("FF8000")
     assert color_from_text("#f80") == pytest.approx((1, 136 / 255, 0))
     for wrong in ("", "#ff80", "#gggggg", "rgb(1,2,3)", "transparent", None, "x" * 1000):
-        with pytest.raises(FlashWorldError, match="^background must be a colour like #4080ff") as error:
+        with pytest.raises(FlashWorldError, match="^background must be a color like #4080ff") as error:
             color_from_text(wrong)
         assert len(str(error.value)) < 200

@@ -28,7 +28,7 @@ def test_nothing_is_zero_and_edges_lean_on_what_is_seen():
     got = normals_from_depth(depth * alpha, alpha, K)
     assert (got[alpha == 0] == 0).all()
     expected = torch.tensor([0.0, 0.6, -0.8]).expand(int(alpha.sum()) - 1, 3)
-    alpha[0, 5, 9] = 0  # has a neighbour neither left nor right: looks at the camera
+    alpha[0, 5, 9] = 0  # has a neighbor neither left nor right: looks at the camera
     torch.testing.assert_close(got[alpha > 0], expected, atol=2e-4, rtol=0)
     ray = torch.tensor([(9.5 - 16) / 30, (5.5 - 12) / 30, 1.0])
     torch.testing.assert_close(got[0, 5, 9], -ray / ray.norm())

@@ -130,7 +130,7 @@ def test_values_out_of_range_are_refused(scene):
     "arguments",
     [
         {"modes": ()},
-        {"modes": ("rgb", "colour")},
+        {"modes": ("rgb", "color")},
         {"sh_degree": 3},
         {"sh_degree": -1},
         {"near": 0.0},

@@ -45,7 +45,7 @@ class SceneGraph(Graph):
         return self.add("SaveImage", images=images, filename_prefix=prefix).id
 
     def save_mask(self, mask: list[Any], prefix: str) -> str:
-        """Save a MASK socket as grey pictures; the saving node's id."""
+        """Save a MASK socket as gray pictures; the saving node's id."""
         return self.save(self.add("MaskToImage", mask=mask)[0], prefix)
 
     def render(self, **inputs: Any) -> Node:
@@ -73,7 +73,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def likeness(a: np.ndarray, b: np.ndarray, cells: int = 12) -> float:
-    """Correlation of two pictures [H, W, 3] seen from afar: grey, averaged over a grid; -1 to 1."""
+    """Correlation of two pictures [H, W, 3] seen from afar: gray, averaged over a grid; -1 to 1."""
 
     def far(picture: np.ndarray) -> np.ndarray:
         rows = np.array_split(picture.mean(-1), cells, axis=0)

@@ -169,7 +169,7 @@ class HostServer:
 
     @property
     def log(self) -> str:
-        """Everything the host has printed, without colours."""
+        """Everything the host has printed, without colors."""
         return re.sub(r"\x1b\[[0-9;]*m", "", self.log_path.read_text(encoding="utf-8", errors="replace"))
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@ from flashworld_core.gaussians import Gaussians
 
 
 def make_cameras(views: int, width: int, height: int) -> Cameras:
-    """Views near the origin along z, turned and shifted a little more each time; principal point off centre."""
+    """Views near the origin along z, turned and shifted a little more each time; principal point off center."""
     c2w = torch.eye(4).repeat(views, 1, 1)
     for i in range(views):
         a, b = 0.15 * i - 0.1, 0.1 * i

@@ -27,7 +27,7 @@ POSES = [
 
 
 def scene(n=12_000, degree=3, seed=0) -> Gaussians:
-    """Four balls in a box, mostly opaque, with colours that depend on the direction."""
+    """Four balls in a box, mostly opaque, with colors that depend on the direction."""
     g = torch.Generator().manual_seed(seed)
     normal = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
     uniform = lambda *shape: torch.rand(*shape, generator=g)  # noqa: E731

@@ -85,13 +85,13 @@ def test_prepared_distances_are_those_of_the_world(parts):
     sample = ToyWorld(config.views, config.width, config.height).sample(3, "train", novel_views=2)
     scene = prepare(sample, config)
     assert scene.images.shape == (5, 32, 48, 3) and scene.cameras.shape == (5, 11)
-    # The point at the prepared distance along a normalised ray is the point the depth map names, scaled.
+    # The point at the prepared distance along a normalized ray is the point the depth map names, scaled.
     from flashworld_core.generators.flashworld.cameras import camera_rays
 
     origins, directions = camera_rays(scene.cameras[:3], *config.head_grid(32, 48))
     points = origins[:, None, None] + scene.log_distance.exp()[..., None] * directions
     first = sample.cameras[0]
-    x, y = 5, 6  # grid cell; its pixel is the one holding its centre, 2 pixels to a cell
+    x, y = 5, 6  # grid cell; its pixel is the one holding its center, 2 pixels to a cell
     px, py = int((x + 0.5) * 2), int((y + 0.5) * 2)
     z = sample.depth[0, py, px]
     scale = float((sample.cameras.positions - sample.cameras.positions[0]).norm(dim=-1).max()) + 0.01
@@ -138,7 +138,7 @@ def test_a_short_run_improves_saves_resumes_and_exports(parts, tmp_path):
     )  # fmt: skip
     figures = evaluate(load_model(folder), scenes=2, novel_views=1)
     assert 5 < figures["input_view_psnr_db"] < 60
-    assert {"novel_views_psnr_db", "novel_views_psnr_db_mean_colour", "per_scene"} <= set(figures)
+    assert {"novel_views_psnr_db", "novel_views_psnr_db_mean_color", "per_scene"} <= set(figures)
     json.dumps(figures)
 
 

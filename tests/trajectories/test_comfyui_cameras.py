@@ -36,8 +36,8 @@ def rays(embedding, frame):
     return embedding[0].unflatten(0, (6, 4))[:, place % 4, place // 4]
 
 
-def test_rays_go_through_pixel_centres_of_any_lens():
-    """The world turned and moved as a whole changes nothing; a principal point off centre is used as it is."""
+def test_rays_go_through_pixel_centers_of_any_lens():
+    """The world turned and moved as a whole changes nothing; a principal point off center is used as it is."""
     start = look_at((3.0, 1, -2), (0.5, 0, 4)).float()
     forward = torch.eye(4)
     forward[2, 3] = 2
@@ -45,10 +45,10 @@ def test_rays_go_through_pixel_centres_of_any_lens():
     c2w = torch.stack([start, start, start, start, start @ forward])
     embedding = wan_camera_embedding(Cameras(c2w, k, 8, 3))
     assert embedding.shape == (1, 24, 2, 3, 8)
-    for frame, centre in ((0, (0.0, 0, 0)), (4, (0.0, 0, 2))):
+    for frame, center in ((0, (0.0, 0, 0)), (4, (0.0, 0, 2))):
         for column, row, direction in ((2, 0, (0.0, 0, 1)), (7, 2, (0.5, 0.1, 1))):
             d = torch.nn.functional.normalize(torch.tensor(direction), dim=0)
-            expected = torch.cat([torch.linalg.cross(torch.tensor(centre), d), d])
+            expected = torch.cat([torch.linalg.cross(torch.tensor(center), d), d])
             got = rays(embedding, frame)[:, row, column]
             torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
     first = embedding[0, :, 0].unflatten(0, (6, 4))

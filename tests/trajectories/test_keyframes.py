@@ -34,7 +34,7 @@ def path(keys, views, **options):
 
 
 def turned(cameras):
-    """[V - 1] angles between neighbouring views in degrees."""
+    """[V - 1] angles between neighboring views in degrees."""
     quaternions = matrices_to_quats(cameras.camera_to_world[:, :3, :3].double())
     return torch.rad2deg(rotation_angle(quaternions[:-1], quaternions[1:]))
 

@@ -39,7 +39,7 @@ def test_each_degree_of_the_harmonics_is_seen(viewer):
 
 
 def test_large_faint_thin_and_far_gaussians(viewer, shots):
-    """What quantisation, the low-pass and the clamped Jacobian could get wrong."""
+    """What quantization, the low-pass and the clamped Jacobian could get wrong."""
     g = torch.Generator().manual_seed(5)
     n = 3000
     depth = torch.rand(n, generator=g) * 6 + 0.2

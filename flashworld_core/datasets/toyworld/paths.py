@@ -23,9 +23,9 @@ REACH = (0.28, 0.75)
 STRAIGHT_REACH = 0.36
 """T_norm of a path that moves without turning, as a share of its distance to the scene."""
 DISTANCE = (2.6, 4.2)
-"""Metres from the middle of a path to the point it looks at."""
+"""Meters from the middle of a path to the point it looks at."""
 CLEARANCE = 0.45
-"""Metres a camera keeps from solids, walls, ceiling and ground."""
+"""Meters a camera keeps from solids, walls, ceiling and ground."""
 KINDS = ("orbit", "truck", "dolly", "pedestal", "combo")
 
 
@@ -73,7 +73,7 @@ def _draw_path(rng, kind: str, views: int, distance: float) -> np.ndarray:
     rise = height + target[1]
     radius = math.sqrt(distance**2 - rise**2)
     # Orbit in cylindrical coordinates, then a straight move on top.
-    # Poses alone must tell how far the scene is, since normalisation hides the unit: either the camera turns to
+    # Poses alone must tell how far the scene is, since normalization hides the unit: either the camera turns to
     # keep its target in the middle, or it does not turn and has moved by exactly `STRAIGHT_REACH` of the distance.
     swing = {"orbit": rng.uniform(0.31, 0.74), "combo": rng.uniform(0.25, 0.6)}.get(kind, 0.0)
     zoom = rng.uniform(-0.12, 0.12) if kind in ("orbit", "combo") else 0.0
@@ -103,7 +103,7 @@ def _draw_path(rng, kind: str, views: int, distance: float) -> np.ndarray:
 
 
 def sample_cameras(scene: Scene, views: int, width: int, height: int) -> Cameras:
-    """A smooth path of ``views`` cameras that look at the scene from about a metre above the ground.
+    """A smooth path of ``views`` cameras that look at the scene from about a meter above the ground.
 
     Kinds: orbit (up to 22 degrees either way), truck, dolly, pedestal, and combos, with eased speed, small pans
     and tilts; vertical field of view 45 to 65 degrees. Drawn from the "path" stream of the scene's (seed,
@@ -117,7 +117,7 @@ def sample_cameras(scene: Scene, views: int, width: int, height: int) -> Cameras
     rng = generator(scene.seed, scene.split, "path")
     kind = KINDS[int(rng.choice(len(KINDS), p=(0.34, 0.2, 0.14, 0.1, 0.22)))]
     fov = math.radians(rng.uniform(45, 65))
-    # Stand where about three metres of scene fill the picture's height; further away for upright pictures.
+    # Stand where about three meters of scene fill the picture's height; further away for upright pictures.
     span = rng.uniform(2.7, 3.4) * max(1.0, min(1.25, 1.2 * height / width))
     distance = float(np.clip(span / (2 * math.tan(fov / 2)), *DISTANCE))
     for _ in range(200):

@@ -27,12 +27,12 @@ def render_scene(scene: Scene, cameras: Cameras, supersample: int = 2, *, cull: 
 
     Args:
         cameras: V cameras inside the dome or the room, above the ground, outside the solids.
-        supersample: samples per pixel along each axis; their colours are averaged.
+        supersample: samples per pixel along each axis; their colors are averaged.
         cull: look for each solid only where it can be seen. False is the slow twin, for tests.
 
     Returns:
         images: [V, 3, H, W] float32 in [0, 1].
-        depth: [V, H, W] float32, z-depth in metres at the pixel's centre, never averaged; finite
+        depth: [V, H, W] float32, z-depth in meters at the pixel's center, never averaged; finite
             everywhere, the sky being a sphere of radius `SKY_RADIUS` about the origin.
 
     Raises:
@@ -58,9 +58,9 @@ def render_scene(scene: Scene, cameras: Cameras, supersample: int = 2, *, cull: 
 
 
 def _samples(scene: Scene, supersample: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sub-pixel offsets [S + extra, 2] in [0, 1), the pixel's centre last, and light directions [S, 3].
+    """Sub-pixel offsets [S + extra, 2] in [0, 1), the pixel's center last, and light directions [S, 3].
 
-    An odd grid has a sample at the centre; an even one gets one more ray, for depth alone.
+    An odd grid has a sample at the center; an even one gets one more ray, for depth alone.
     """
     grid = (np.arange(supersample, dtype=np.float32) + 0.5) / supersample
     offsets = np.stack(np.meshgrid(grid, grid, indexing="xy"), -1).reshape(-1, 2)
@@ -84,7 +84,7 @@ def _lerp(out: np.ndarray, first, second, weight) -> None:
 
 
 class _Band:
-    """Some rows of one view: cast at construction, coloured by `shade`."""
+    """Some rows of one view: cast at construction, colored by `shade`."""
 
     def __init__(self, scene, pose, k, width, top, bottom, offsets, lights, cull):
         self.scene, self.pose, self.k, self.cull = scene, pose, k, cull
@@ -154,7 +154,7 @@ class _Band:
         return (slice(None), slice(int(r0), int(np.ceil(r1))), slice(int(c0), int(np.ceil(c1))))
 
     def shade(self) -> np.ndarray:
-        """[3, rows, width] colours in [0, 1]."""
+        """[3, rows, width] colors in [0, 1]."""
         color = np.empty((3, self.colored, self.rows, self.width), np.float32)
         lit, contact = self._floor_light()
         if self.scene.room is not None:

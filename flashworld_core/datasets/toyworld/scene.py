@@ -1,4 +1,4 @@
-"""`Scene`: what stands where in which colours, drawn from a seed. Its prompt says the same in words."""
+"""`Scene`: what stands where in which colors, drawn from a seed. Its prompt says the same in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .solids import KINDS, Solid
 from .textures import Texture
 
 SKY_RADIUS = 17.0
-"""Metres from the world's origin to the sky dome: a sphere with depth like everything else."""
+"""Meters from the world's origin to the sky dome: a sphere with depth like everything else."""
 
 COLORS = {
     "red": (0.84, 0.22, 0.20),
@@ -53,13 +53,13 @@ WALLS = {
     "lavender": (0.80, 0.76, 0.89),
 }
 SIZES = {"small": (0.52, 0.66), "": (0.76, 0.98), "large": (1.10, 1.32), "tall": (1.10, 1.38)}
-"""Metres across or high, by the word the prompt uses."""
+"""Meters across or high, by the word the prompt uses."""
 _EYE_Z = -3.4  # Where cameras stand on average: things are placed so that they can all be seen from there.
 
 
 @dataclasses.dataclass(frozen=True)
 class Sky:
-    """Colours of the dome (RGB in [0, 1]), and how strongly (0..1) soft clouds whiten it."""
+    """Colors of the dome (RGB in [0, 1]), and how strongly (0..1) soft clouds whiten it."""
 
     word: str
     horizon: tuple[float, float, float]
@@ -70,7 +70,7 @@ class Sky:
 
 @dataclasses.dataclass(frozen=True)
 class Room:
-    """Axis-aligned inside of a room in metres (world axes, y down, floor at y = 0)."""
+    """Axis-aligned inside of a room in meters (world axes, y down, floor at y = 0)."""
 
     low: tuple[float, float, float]
     high: tuple[float, float, float]
@@ -81,13 +81,13 @@ class Room:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """Everything a ray needs to know. World in metres, OpenCV axes (y down), ground at y = 0, middle at the origin.
+    """Everything a ray needs to know. World in meters, OpenCV axes (y down), ground at y = 0, middle at the origin.
 
     Attributes:
         seed, split: where it came from; camera paths take their own streams from the same pair.
         solids: one to five objects, none touching another.
         ground: texture of the ground or the room's floor.
-        ground_word: its colour in the prompt.
+        ground_word: its color in the prompt.
         sky: outdoors, else None.
         room: indoors, else None.
         light: unit vector from a surface towards the light.
@@ -113,7 +113,7 @@ def _jitter(rng, color, amount=0.03):
 
 
 def _second(rng, color, strength):
-    """A lighter or a darker tone of the colour, whichever has room."""
+    """A lighter or a darker tone of the color, whichever has room."""
     lighter = np.mean(color) < 0.45 or (np.mean(color) < 0.62 and rng.random() < 0.5)
     target = np.array([0.97, 0.96, 0.93]) if lighter else np.multiply(color, 0.45)
     return tuple(float(c) for c in np.add(color, strength * (target - color)))
@@ -126,7 +126,7 @@ def _choice(rng, options, weights=None):
 def _surface_texture(rng, color, kinds, weights, frequency, strength):
     kind = _choice(rng, kinds, weights)
     color = _jitter(rng, color)
-    # A shaded surface goes all the way to its second tone: kept close, so that the named colour still fits.
+    # A shaded surface goes all the way to its second tone: kept close, so that the named color still fits.
     second = _second(rng, color, rng.uniform(*strength) * (0.6 if kind == "shaded" else 1.0))
     angle = _choice(rng, (0.0, np.pi / 2, np.pi / 4)) if kind == "striped" else rng.uniform(0, np.pi)
     return Texture(kind, color, second, float(rng.uniform(*frequency)), float(angle), float(rng.uniform()))
@@ -177,7 +177,7 @@ def _place(rng, solids):
 
 
 def _bearing(solid):
-    """Where the solid appears from the average camera, sideways, and half its width: metres at the origin."""
+    """Where the solid appears from the average camera, sideways, and half its width: meters at the origin."""
     scale = -_EYE_Z / (solid.z - _EYE_Z)
     return solid.x * scale, solid.footprint_radius * scale
 

@@ -14,7 +14,7 @@ import numpy as np
 from .textures import Texture
 
 KINDS = ("sphere", "box", "cylinder", "cone")
-_EPSILON = np.float32(1e-4)  # Metres: rays that start on a surface do not hit it again.
+_EPSILON = np.float32(1e-4)  # Meters: rays that start on a surface do not hit it again.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Solid:
 
     Attributes:
         kind: one of `KINDS`.
-        x, z: metres, where the middle of its footprint stands.
+        x, z: meters, where the middle of its footprint stands.
         yaw: radians about the vertical axis, from x towards z (turns a box's faces and every texture).
-        width, height, depth: metres along its own x, y, z. A sphere has all three equal; cylinder and cone
+        width, height, depth: meters along its own x, y, z. A sphere has all three equal; cylinder and cone
             have depth = width = diameter.
         texture: its surface.
         size_word, color_word: the words the prompt uses for it ("" where the size needs none).
@@ -44,16 +44,16 @@ class Solid:
 
     @property
     def footprint_radius(self) -> float:
-        """Metres: radius of the upright cylinder about the solid."""
+        """Meters: radius of the upright cylinder about the solid."""
         return 0.5 * float(np.hypot(self.width, self.depth)) if self.kind == "box" else 0.5 * self.width
 
     @property
     def bounding_radius(self) -> float:
-        """Metres: radius of a sphere about (x, -height / 2, z) that holds the solid."""
+        """Meters: radius of a sphere about (x, -height / 2, z) that holds the solid."""
         return 0.5 * self.height if self.kind == "sphere" else float(np.hypot(self.footprint_radius, 0.5 * self.height))
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """[N] metres from points [N, 3] to its upright bounding cylinder (0 inside)."""
+        """[N] meters from points [N, 3] to its upright bounding cylinder (0 inside)."""
         sideways = np.hypot(points[:, 0] - self.x, points[:, 2] - self.z) - self.footprint_radius
         above = -points[:, 1] - self.height
         return np.hypot(np.maximum(sideways, 0), np.maximum(above, 0))
@@ -121,7 +121,7 @@ def surface(solid: Solid, px, py, pz):
 
     Returns:
         (nx, ny, nz, u, v): unit outward normals in world axes; u, v in texture cycles. Flat faces count
-        frequency cycles per metre; around a round side u makes a whole number of cycles, so it has no seam.
+        frequency cycles per meter; around a round side u makes a whole number of cycles, so it has no seam.
     """
     frequency = np.float32(solid.texture.frequency)
     c, s = np.float32(np.cos(solid.yaw)), np.float32(np.sin(solid.yaw))
@@ -157,7 +157,7 @@ def surface(solid: Solid, px, py, pz):
 
 
 def footprint_distance(solid: Solid, px, pz):
-    """Metres along the ground from (px, pz) to where the solid touches it, 0 below the solid."""
+    """Meters along the ground from (px, pz) to where the solid touches it, 0 below the solid."""
     if solid.kind == "box":
         lx, lz, _, _ = _local(solid, px, pz, np.float32(0), np.float32(0))
         lx = np.maximum(np.abs(lx) - np.float32(0.5 * solid.width), 0)

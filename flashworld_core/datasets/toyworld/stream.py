@@ -14,12 +14,12 @@ from .world import ToyWorld
 
 @dataclasses.dataclass(frozen=True)
 class PreparedScene:
-    """One scene in the generator's own normalised frame.
+    """One scene in the generator's own normalized frame.
 
     Attributes:
         prompt: the sentence that describes it.
         images: [T + M, H, W, 3] in [0, 1]; the first T are the generation views, the rest novel views.
-        cameras: [T + M, 11] normalised camera vectors, in that order.
+        cameras: [T + M, 11] normalized camera vectors, in that order.
         raymaps: [T, 6, h, w] on the latent grid.
         log_distance: [T, hg, wg] logarithm of the distance along the ray, on the head's grid.
         views: T.
@@ -43,7 +43,7 @@ def prepare(sample, config) -> PreparedScene:
     latent_hw = config.latent_size(height, width)
     grid_h, grid_w = config.head_grid(height, width)
 
-    # z-depth to distance along the ray, at the pixel that holds the centre of each grid cell.
+    # z-depth to distance along the ray, at the pixel that holds the center of each grid cell.
     depth = sample.depth / normalization.scale
     ys = ((torch.arange(grid_h) + 0.5) * height / grid_h).long().clamp_max(height - 1)
     xs = ((torch.arange(grid_w) + 0.5) * width / grid_w).long().clamp_max(width - 1)

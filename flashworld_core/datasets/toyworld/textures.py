@@ -1,4 +1,4 @@
-"""Two-colour patterns over a surface, soft-edged and of moderate frequency."""
+"""Two-color patterns over a surface, soft-edged and of moderate frequency."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ KINDS = ("plain", "striped", "checkered", "shaded", "mottled")
 
 @dataclasses.dataclass(frozen=True)
 class Texture:
-    """A pattern that mixes two colours.
+    """A pattern that mixes two colors.
 
     Attributes:
         kind: one of `KINDS`; plain shows only ``primary``.
-        primary: RGB in [0, 1], the colour the prompt names.
+        primary: RGB in [0, 1], the color the prompt names.
         secondary: RGB in [0, 1].
-        frequency: cycles per metre of the pattern (how the solids map it: `solids.surface`).
+        frequency: cycles per meter of the pattern (how the solids map it: `solids.surface`).
         angle: radians by which stripes and mottles turn in the (u, v) plane.
         phase: shift of the pattern, in cycles.
     """
@@ -41,7 +41,7 @@ def _wave(x: np.ndarray) -> np.ndarray:
 
 
 def secondary_weight(texture: Texture, u: np.ndarray, v: np.ndarray, ramp: np.ndarray | None = None):
-    """Share of the secondary colour at pattern coordinates.
+    """Share of the secondary color at pattern coordinates.
 
     Args:
         u, v: float32 arrays of one shape, in cycles.

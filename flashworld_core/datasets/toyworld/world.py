@@ -20,9 +20,9 @@ class ToySample:
     Attributes:
         scene: what was seen.
         prompt: the scene in words.
-        cameras: V cameras of the path (world in metres, OpenCV axes).
+        cameras: V cameras of the path (world in meters, OpenCV axes).
         images: [V, 3, H, W] float32 in [0, 1].
-        depth: [V, H, W] float32 z-depth in metres, finite everywhere.
+        depth: [V, H, W] float32 z-depth in meters, finite everywhere.
         novel_cameras, novel_images, novel_depth: the same for N views off the path.
     """
 

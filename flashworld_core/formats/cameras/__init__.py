@@ -127,7 +127,7 @@ def _load(path: Path) -> tuple[str, dict | str | None]:
             f"read_cameras: {path} is neither a FlashWorld request (key cameras) nor a transforms.json (key frames); "
             f"its keys: {keys}."
         )
-    if realestate10k.recognises(text):
+    if realestate10k.recognizes(text):
         return "realestate10k", text
     raise FlashWorldError(
         f"read_cameras: {path} is no camera path this program knows: FlashWorld request JSON, nerfstudio "

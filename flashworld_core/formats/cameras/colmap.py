@@ -1,7 +1,7 @@
 """COLMAP's text model: ``images.txt`` and ``cameras.txt`` in one folder.
 
 An image's pose is a unit quaternion wxyz and a translation, world-to-camera, in OpenCV axes. Intrinsics are pixels;
-(0.5, 0.5) is the centre of the first pixel, as in `Cameras`. Each image has a second line with its 2D points, which
+(0.5, 0.5) is the center of the first pixel, as in `Cameras`. Each image has a second line with its 2D points, which
 is skipped.
 """
 

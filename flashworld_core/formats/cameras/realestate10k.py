@@ -25,7 +25,7 @@ COLUMNS = 19
 FRAMES_PER_SECOND = 30  # a `Cameras` has no clock; timestamps are written as those of a video of this rate
 
 
-def recognises(text: str) -> bool:
+def recognizes(text: str) -> bool:
     """Whether one of the first two lines that are not remarks holds 19 numbers."""
     lines = [line.split() for line in text[:20_000].splitlines() if line.strip() and not line.startswith("#")]
     return any(len(line) == COLUMNS and _is_number(line[0]) for line in lines[:2])

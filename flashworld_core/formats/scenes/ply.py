@@ -1,6 +1,6 @@
 """Gaussian scenes as PLY files: the master format, readable by every splat tool.
 
-Rows hold positions, colour coefficients (``f_dc_*``, then channel-major ``f_rest_*``), the logit of the opacity, the
+Rows hold positions, color coefficients (``f_dc_*``, then channel-major ``f_rest_*``), the logit of the opacity, the
 logarithms of the scales and the quaternion wxyz. Both directions stream through buffers of `CHUNK_BYTES`. Packing is
 plain numpy, in a few threads: blocks are moved whole, with strides, not column by column, which costs
 about as much as writing the bytes into the page cache. A compiled kernel would gain little, and torch's own threads
@@ -49,7 +49,7 @@ def write_ply(
     Args:
         path: the file; replaced only when the new one is complete.
         gaussians: the scene, any float dtype, any device.
-        sh_degree: cut or fill the colour coefficients to this degree (0..3). Some viewers accept only 0 or 3;
+        sh_degree: cut or fill the color coefficients to this degree (0..3). Some viewers accept only 0 or 3;
             None keeps the scene's own.
         normals: add nx ny nz, all zero, for readers that insist on them.
         progress: called as ``progress(done, total)`` in Gaussians, after each chunk.
@@ -106,7 +106,7 @@ def read_ply(
     Ascii or binary of either byte order; properties in any order, of any number type, with any others between them.
     The degree follows from the number of ``f_rest_*`` (0, 9, 24, 45). Files without coefficients but with red,
     green, blue get degree 0. The layout of the official FlashWorld exporter (all coefficients in ``f_dc_*``) is
-    recognised. Quaternions are normalised; a zero one becomes the identity.
+    recognized. Quaternions are normalized; a zero one becomes the identity.
 
     Args:
         path: the file.
@@ -184,7 +184,7 @@ class _WriteWork:
         self, gaussians, names: list[str], coefficients: int, normals: bool, chunk: int, body: int, where: str
     ):
         self._gaussians, self._names, self._coefficients = gaussians, names, coefficients
-        self._colour = 6 if normals else 3
+        self._color = 6 if normals else 3
         self._chunk, self._body, self._where = chunk, body, where
         self._starts = iter(range(0, len(gaussians), chunk))
         self._lock, self._stop = threading.Lock(), threading.Event()
@@ -199,7 +199,7 @@ class _WriteWork:
             while (start := self._take()) is not None:
                 check_stop(should_stop)
                 part = self._gaussians[start : start + self._chunk].detach().to("cpu", torch.float32)
-                packed = _pack(part, rows, self._coefficients, self._colour)
+                packed = _pack(part, rows, self._coefficients, self._color)
                 _refuse_invalid(packed, self._names, start, self._where)
                 stream.seek(self._body + start * row_bytes)
                 stream.write(memoryview(packed).cast("B"))
@@ -222,14 +222,14 @@ class _WriteWork:
             return None if self._stop.is_set() else next(self._starts, None)
 
 
-def _pack(part: Gaussians, rows: np.ndarray, coefficients: int, colour: int) -> np.ndarray:
+def _pack(part: Gaussians, rows: np.ndarray, coefficients: int, color: int) -> np.ndarray:
     """Fill rows [>= n, C] with the file's numbers; invalid Gaussians leave a NaN or infinity behind.
 
     Args:
         part: n float32 CPU Gaussians.
         rows: the buffer; columns that are not set keep what they hold.
         coefficients: K of the file.
-        colour: column of f_dc_0.
+        color: column of f_dc_0.
 
     Returns:
         The first n rows.
@@ -237,14 +237,14 @@ def _pack(part: Gaussians, rows: np.ndarray, coefficients: int, colour: int) -> 
     rows = rows[: len(part)]
     sh = part.sh.numpy()
     have = min(coefficients, sh.shape[1])
-    tail = colour + 3 * coefficients
+    tail = color + 3 * coefficients
     _copy_rows(rows[:, 0:3], part.means.numpy())
-    _copy_rows(rows[:, colour : colour + 3], sh[:, 0])
+    _copy_rows(rows[:, color : color + 3], sh[:, 0])
     if have > 1:
         # [n, 3, K - 1] view of the f_rest columns; numpy's reshape would copy such a slice.
         row_stride, item = rows.strides
         rest = np.lib.stride_tricks.as_strided(
-            rows[:, colour + 3 :], (len(rows), 3, have - 1), (row_stride, (coefficients - 1) * item, item)
+            rows[:, color + 3 :], (len(rows), 3, have - 1), (row_stride, (coefficients - 1) * item, item)
         )
         rest[...] = sh[:, 1:have].transpose(0, 2, 1)
     opacities = part.opacities.numpy()

@@ -183,7 +183,7 @@ class RowReader:
 def activate(
     rows: RowReader, metadata: dict, *, turn: bool, invalid: str, progress=None, should_stop=None
 ) -> Gaussians:
-    """All rows as `Gaussians`: sigmoid, exp, unit quaternions, colours coefficient-major.
+    """All rows as `Gaussians`: sigmoid, exp, unit quaternions, colors coefficient-major.
 
     Args:
         rows: the open file.
@@ -229,18 +229,18 @@ def activate(
 def _fill(part: dict[str, np.ndarray], matrix: np.ndarray, columns: np.ndarray, layout: PlyLayout) -> None:
     """Activate one chunk of file numbers [n, C] into the arrays of ``part``."""
     n, k = len(matrix), layout.coefficients
-    means, colour, opacity, scales, quats = np.split(columns, [3, 3 + 3 * k, 4 + 3 * k, 7 + 3 * k])
-    if layout.kind == "3dgs":  # channel-major rest: coefficient k of colour c is f_rest_{c (K - 1) + k - 1}
-        colour = np.concatenate([colour[:3], colour[3:].reshape(3, k - 1).T.ravel()])
+    means, color, opacity, scales, quats = np.split(columns, [3, 3 + 3 * k, 4 + 3 * k, 7 + 3 * k])
+    if layout.kind == "3dgs":  # channel-major rest: coefficient k of color c is f_rest_{c (K - 1) + k - 1}
+        color = np.concatenate([color[:3], color[3:].reshape(3, k - 1).T.ravel()])
 
     def take(which: np.ndarray, target: np.ndarray) -> None:
         # One gather per group serves every property order; "clip" lets numpy write to the target directly.
         np.take(matrix, which, axis=1, out=target.reshape(n, -1), mode="clip")
 
     take(means, part["means"])
-    take(colour, part["sh"])
+    take(color, part["sh"])
     if layout.kind == "rgb":
-        part["sh"][:] = rgb_to_dc(part["sh"] * np.float32(layout.colour_scale))
+        part["sh"][:] = rgb_to_dc(part["sh"] * np.float32(layout.color_scale))
     take(scales, part["scales"])
     np.exp(part["scales"], out=part["scales"])
     o = part["opacities"]
@@ -252,12 +252,12 @@ def _fill(part: dict[str, np.ndarray], matrix: np.ndarray, columns: np.ndarray, 
     take(quats, q)
     squares = np.einsum("ij,ij->i", q, q)
     if len(squares) and not (squares.min() > 1e-30 and squares.max() < 1e30):
-        q[:] = _normalised_carefully(q)
+        q[:] = _normalized_carefully(q)
     else:
         q /= np.sqrt(squares)[:, None]
 
 
-def _normalised_carefully(quats: np.ndarray) -> np.ndarray:
+def _normalized_carefully(quats: np.ndarray) -> np.ndarray:
     """Unit quaternions [n, 4] where squares would leave float32's range; zero ones become the identity."""
     quats = quats.astype(np.float64)
     norm = np.linalg.norm(quats, axis=1, keepdims=True)

@@ -11,7 +11,7 @@ File      16 bytes: the magic ``FWSPLAT1``, u32 Gaussians in the file, u32 bytes
           chunks until the number of Gaussians is complete
 Chunk     80 bytes (`stream_rows.HEADER`), then three tables of ``count`` rows each:
           geometry   16 bytes: x, y, z float32; u32 rotation
-          look        8 bytes: u32 scales and opacity; u32 opacity and colour
+          look        8 bytes: u32 scales and opacity; u32 opacity and color
           harmonics   0, 16, 24 or 48 bytes for degree 0, 1, 2, 3
           All chunks but the last hold a multiple of `ALIGN` rows, so that they fill whole rows of a texture.
 
@@ -19,7 +19,7 @@ rotation  bits 31-30: which of w, x, y, z is the largest (made positive, left ou
           in the order w, x, y, z, the first one highest: code = 511 + 511 * sqrt(2) * value
 scales    10 bits each, x lowest: scale = exp(log_scale_min + code * log_scale_step)
 opacity   10 bits, code / 1023: the upper two in bits 31-30 of the first word, the others in bits 31-24 of the second
-colour    k = 0 of the spherical harmonics, 8 bits each, red lowest: dc_min + code * dc_step
+color    k = 0 of the spherical harmonics, 8 bits each, red lowest: dc_min + code * dc_step
 harmonics k >= 1, int8, for each k red, green, blue; times the chunk's sh_step of their degree; zeros at the end
 """
 
@@ -47,12 +47,12 @@ CHUNK = 64 * ALIGN
 DEFAULT_BUDGET = 1_500_000
 ALPHA_MIN = 1 / 255
 _HEADER_LIMIT = 1 << 24  # bytes of JSON
-_SAMPLE = 50_000  # Gaussians looked at to find the scene's centre and radius
+_SAMPLE = 50_000  # Gaussians looked at to find the scene's center and radius
 
 
 @dataclasses.dataclass(frozen=True)
 class StreamInfo:
-    """What a stream holds: Gaussians in the file, in the scene it was made from, degree, centre and radius."""
+    """What a stream holds: Gaussians in the file, in the scene it was made from, degree, center and radius."""
 
     count: int
     total: int
@@ -80,7 +80,7 @@ def write_stream(
         path: the file; replaced only when the new one is complete.
         gaussians: any float dtype, any device. Quaternions of any length; a zero one is the identity.
         budget: Gaussians to write at most.
-        sh_degree: colour bands to keep, at most the scene's own; None for all.
+        sh_degree: color bands to keep, at most the scene's own; None for all.
         metadata: JSON values that travel in the file; None for the scene's own.
         viewpoints: [P, 3] where the scene will be looked at from, which makes what is near more important.
         should_stop: asked before each chunk.
@@ -262,14 +262,14 @@ def encode_rows(
         logs = np.maximum(np.log(scales), np.float32(math.log(largest) - _LOG_SCALE_RANGE))
     low, step = _range(logs.min(), logs.max(), 1023)
     header["log_scale_min"], header["log_scale_step"] = low, step
-    codes = _quantise(logs, low, step)
+    codes = _quantize(logs, low, step)
     opacity = np.rint(np.clip(opacities, 0, 1) * np.float32(1023)).astype(np.uint32)
     look[:, 0] = codes[:, 0] | codes[:, 1] << 10 | codes[:, 2] << 20 | opacity >> 8 << 30
     look[:, 1] = (opacity & 255) << 24
     for c in range(3):
         low, step = _range(sh[:, 0, c].min(), sh[:, 0, c].max(), 255)
         header["dc_min"][c], header["dc_step"][c] = low, step
-        look[:, 1] |= _quantise(sh[:, 0, c], low, step) << np.uint32(8 * c)
+        look[:, 1] |= _quantize(sh[:, 0, c], low, step) << np.uint32(8 * c)
 
     harmonics = np.zeros((n, HARMONICS_BYTES[degree]), np.int8)
     for band in range(1, degree + 1):
@@ -304,8 +304,8 @@ def decode_rows(content: np.ndarray, degree: int, where: str) -> tuple[tuple[np.
     scales = np.exp(header["log_scale_min"] + codes * header["log_scale_step"])
     opacities = (look[:, 0] >> 30 << 8 | look[:, 1] >> 24).astype(np.float32) / np.float32(1023)
     sh = np.empty((n, SH_COEFFICIENTS[degree], 3), np.float32)
-    colour = np.stack([look[:, 1] >> shift & 255 for shift in (0, 8, 16)], -1).astype(np.float32)
-    sh[:, 0] = header["dc_min"] + colour * header["dc_step"]
+    color = np.stack([look[:, 1] >> shift & 255 for shift in (0, 8, 16)], -1).astype(np.float32)
+    sh[:, 0] = header["dc_min"] + color * header["dc_step"]
     for band in range(1, degree + 1):
         first, last = SH_COEFFICIENTS[band - 1], SH_COEFFICIENTS[band]
         values = harmonics[:, 3 * first - 3 : 3 * last - 3].reshape(n, last - first, 3)
@@ -318,7 +318,7 @@ def _range(low, high, codes: int) -> tuple[np.float32, np.float32]:
     return np.float32(low), np.float32((float(high) - float(low)) / codes)
 
 
-def _quantise(values: np.ndarray, low: np.float32, step: np.float32) -> np.ndarray:
+def _quantize(values: np.ndarray, low: np.float32, step: np.float32) -> np.ndarray:
     if step <= 0:
         return np.zeros(values.shape, np.uint32)
     return np.rint((values - low) * (np.float32(1) / step)).astype(np.uint32)

@@ -1,4 +1,4 @@
-"""FlashWorld's own cameras: vectors of 11 numbers in an OpenGL frame, scene normalisation, rays and raymaps.
+"""FlashWorld's own cameras: vectors of 11 numbers in an OpenGL frame, scene normalization, rays and raymaps.
 
 A camera vector is (qw, qx, qy, qz, tx, ty, tz, fx/W, fy/H, cx/W, cy/H): camera-to-world rotation and position, then
 intrinsics as fractions of the image size. Camera and world axes are OpenGL's: x right, y up, the camera looks along -z.
@@ -43,7 +43,7 @@ def pack_cameras(camera_to_world: Tensor, intrinsics: Tensor) -> Tensor:
 def resample_cameras(cameras: Tensor, count: int) -> Tensor:
     """``count`` camera vectors spaced evenly in index along a path: [N, 11] -> [count, 11].
 
-    Rotations by spherical interpolation between neighbours, the rest linearly. A path of one camera is repeated; a
+    Rotations by spherical interpolation between neighbors, the rest linearly. A path of one camera is repeated; a
     single sample is the path's first camera.
 
     Raises:
@@ -83,7 +83,7 @@ def _unit(quats: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class SceneNormalization:
-    """The map from a path's own world to FlashWorld's normalised one: the first camera's frame, cameras within 1 unit.
+    """The map from a path's own world to FlashWorld's normalized one: the first camera's frame, cameras within 1 unit.
 
     Attributes:
         reference_world_to_camera: [4, 4], inverse pose of the path's first camera (OpenGL).
@@ -95,18 +95,18 @@ class SceneNormalization:
 
     @property
     def scale(self) -> Tensor:
-        """0-d: the path's units per normalised unit. The same number scales splats and cameras."""
+        """0-d: the path's units per normalized unit. The same number scales splats and cameras."""
         return self.translation_norm + NORMALIZATION_MARGIN
 
     def apply(self, cameras: Tensor) -> Tensor:
-        """[N, 11] camera vectors of the path's world -> [N, 11] in the normalised frame."""
+        """[N, 11] camera vectors of the path's world -> [N, 11] in the normalized frame."""
         reference = self.reference_world_to_camera.to(cameras)
         pose = _compose(reference, camera_to_world_matrices(cameras))
         pose[..., :3, 3] = pose[..., :3, 3] / self.scale.to(cameras)
         return pack_cameras(pose, cameras[..., 7:])
 
     def invert(self, cameras: Tensor) -> Tensor:
-        """[N, 11] camera vectors of the normalised frame -> [N, 11] in the path's world."""
+        """[N, 11] camera vectors of the normalized frame -> [N, 11] in the path's world."""
         pose = camera_to_world_matrices(cameras)
         pose[..., :3, 3] = pose[..., :3, 3] * self.scale.to(cameras)
         pose = _compose(_rigid_inverse(self.reference_world_to_camera.to(cameras)), pose)
@@ -120,7 +120,7 @@ def normalize_cameras(cameras: Tensor) -> tuple[Tensor, SceneNormalization]:
         cameras: [N, 11] camera vectors, already resampled to the model's number of views.
 
     Returns:
-        The [N, 11] normalised vectors, and the map for further cameras of the same path.
+        The [N, 11] normalized vectors, and the map for further cameras of the same path.
 
     Raises:
         FlashWorldError: no cameras, numbers that are not finite, or a zero quaternion.
@@ -133,10 +133,10 @@ def normalize_cameras(cameras: Tensor) -> tuple[Tensor, SceneNormalization]:
 
 
 def video_cameras(cameras: Tensor, normalization: SceneNormalization, *, frames_per_view: int = 15) -> Tensor:
-    """The smooth path through a scene's views: (N - 1) * frames_per_view + 1 cameras, normalised like the scene.
+    """The smooth path through a scene's views: (N - 1) * frames_per_view + 1 cameras, normalized like the scene.
 
     Args:
-        cameras: [N, 11] un-normalised camera vectors the scene was made with.
+        cameras: [N, 11] un-normalized camera vectors the scene was made with.
         normalization: as returned for them by `normalize_cameras`.
         frames_per_view: frames from one view to the next.
     """
@@ -144,7 +144,7 @@ def video_cameras(cameras: Tensor, normalization: SceneNormalization, *, frames_
 
 
 def camera_rays(cameras: Tensor, height: int, width: int, uv_offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Rays through the pixel centres of a height x width grid over the image.
+    """Rays through the pixel centers of a height x width grid over the image.
 
     Args:
         cameras: [N, 11] camera vectors.
@@ -202,7 +202,7 @@ def vectors_to_cameras(cameras: Tensor, width: int, height: int) -> Cameras:
 
 
 def rendering_matrices(cameras: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
-    """What a rasteriser needs to render Gaussians that live in the camera vectors' own (OpenGL) world.
+    """What a rasterizer needs to render Gaussians that live in the camera vectors' own (OpenGL) world.
 
     Args:
         cameras: [V, 11] camera vectors.
@@ -253,16 +253,16 @@ STATIC_DISTANCE = 1e-8
 
 @dataclasses.dataclass(frozen=True)
 class WorldFrame:
-    """Where FlashWorld's normalised OpenGL frame lies in the user's (OpenCV) world: p = scale * rotation @ q + t.
+    """Where FlashWorld's normalized OpenGL frame lies in the user's (OpenCV) world: p = scale * rotation @ q + t.
 
     One number scales splats and cameras alike: the largest distance of a camera from the first, plus FlashWorld's
     margin of 0.01, so that the user's own cameras see what the sampler rendered. A path that only turns (all
-    cameras in one place) fixes no scale; there one normalised unit is one world unit.
+    cameras in one place) fixes no scale; there one normalized unit is one world unit.
 
     Attributes:
         rotation: [3, 3] float64 on the CPU.
         translation: [3] float64 on the CPU, position of the first camera in world units.
-        scale: world units per normalised unit.
+        scale: world units per normalized unit.
     """
 
     rotation: Tensor
@@ -270,7 +270,7 @@ class WorldFrame:
     scale: float
 
     def apply(self, gaussians: Gaussians) -> Gaussians:
-        """A scene of the normalised frame in the user's world."""
+        """A scene of the normalized frame in the user's world."""
         from ...ops.transform import transform
 
         return transform(gaussians, rotation=self.rotation, translation=self.translation, scale=self.scale)
@@ -281,10 +281,10 @@ def normalize_path(cameras: Cameras, views: int | None = None) -> tuple[Tensor, 
 
     Args:
         cameras: at least one, in the user's world, intrinsics for the size the scene is generated at.
-        views: resample to this many (slerp and lerp between neighbours); None takes the cameras as they are.
+        views: resample to this many (slerp and lerp between neighbors); None takes the cameras as they are.
 
     Returns:
-        [T, 11] float32 normalised camera vectors, the T cameras they stand for, and the frame they live in.
+        [T, 11] float32 normalized camera vectors, the T cameras they stand for, and the frame they live in.
     """
     # Double precision: cameras far from the origin would otherwise lose the small distances between them.
     vectors = cameras_to_vectors(cameras.to("cpu", torch.float64))

@@ -188,7 +188,7 @@ def _manifest(path: Path, weights: WeightFile) -> Manifest | None:
     if not path.is_dir() or not file.is_file():
         return embedded
     text = file.read_text(encoding="utf-8", errors="replace")
-    if not Manifest.recognises(text):  # model hubs put files of that name beside anything
+    if not Manifest.recognizes(text):  # model hubs put files of that name beside anything
         logger.info("%s is not FlashWorld's and is not used.", file)
         return embedded
     manifest = Manifest.from_json(text, str(file))

@@ -35,7 +35,7 @@ class Request:
     Attributes:
         conditions: the networks' input.
         cameras: the views that are generated, in the user's world, intrinsics for the generated size.
-        frame: where the normalised frame lies in the user's world.
+        frame: where the normalized frame lies in the user's world.
         schedule: noise levels of the steps.
         metadata: what the finished scene says about its origin.
     """
@@ -47,7 +47,7 @@ class Request:
     metadata: dict
 
     def finish(self, gaussians: Gaussians) -> Gaussians:
-        """A scene of the normalised frame in the user's world, with its metadata."""
+        """A scene of the normalized frame in the user's world, with its metadata."""
         return dataclasses.replace(self.frame.apply(gaussians), metadata=dict(self.metadata))
 
 
@@ -87,7 +87,7 @@ def prepare_request(
     schedule = shifted_schedule(config.shift, SCHEDULE_ENTRIES).select(indices)
 
     pixels = None
-    crop = Crop.centred(cameras.width, cameras.height, width, height)
+    crop = Crop.centered(cameras.width, cameras.height, width, height)
     if image is not None:
         pixels, crop = prepare_image(image, width, height)
     cameras = crop.adjust_intrinsics(cameras)
@@ -153,7 +153,7 @@ class Conditions:
     """What a scene is made from, in the form the networks take.
 
     Attributes:
-        cameras: [T, 11] float32 camera vectors in FlashWorld's normalised OpenGL frame.
+        cameras: [T, 11] float32 camera vectors in FlashWorld's normalized OpenGL frame.
         width, height: size of the views in pixels.
         text: [1, L, D] text embedding, padding rows zero.
         image: [3, H, W] in [-1, 1], or None for a scene from text alone.
@@ -169,7 +169,7 @@ class Conditions:
 
 
 def rendering_cameras(conditions: Conditions) -> Cameras:
-    """Cameras for Gaussians of the normalised frame: OpenCV camera axes, FlashWorld's OpenGL world axes."""
+    """Cameras for Gaussians of the normalized frame: OpenCV camera axes, FlashWorld's OpenGL world axes."""
     vectors = conditions.cameras
     cameras = vectors_to_cameras(vectors, conditions.width, conditions.height)
     flip = vectors.new_tensor((1.0, -1.0, -1.0, 1.0))
@@ -178,7 +178,7 @@ def rendering_cameras(conditions: Conditions) -> Cameras:
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """How a source image became the target image: a centred box, scaled to the target's size.
+    """How a source image became the target image: a centered box, scaled to the target's size.
 
     Attributes:
         source_width: width of the upright source image in pixels.
@@ -203,8 +203,8 @@ class Crop:
     height: int
 
     @classmethod
-    def centred(cls, source_width: int, source_height: int, width: int, height: int) -> Crop:
-        """The crop FlashWorld uses: the larger of the two scales that fill the target, centred.
+    def centered(cls, source_width: int, source_height: int, width: int, height: int) -> Crop:
+        """The crop FlashWorld uses: the larger of the two scales that fill the target, centered.
 
         The box is truncated to whole pixels by the same divisions the model was trained with; it may
         therefore be one pixel short of the exact aspect ratio.
@@ -261,7 +261,7 @@ def prepare_image(image: ImageLike, width: int, height: int) -> tuple[Tensor, Cr
     Args:
         image: a path, a ``data:`` URL (base64), a Pillow image, or an array or tensor [H, W], [H, W, 1|3|4] or
             [1, H, W, 1|3|4]: uint8, uint16, or float in [0, 1]. EXIF orientation is applied; transparent
-            parts become white, the colour FlashWorld paints behind a scene; the first frame of an animation
+            parts become white, the color FlashWorld paints behind a scene; the first frame of an animation
             is used.
         width: target width in pixels.
         height: target height in pixels.
@@ -273,7 +273,7 @@ def prepare_image(image: ImageLike, width: int, height: int) -> tuple[Tensor, Cr
         FlashWorldError: unreadable, damaged, too large, or not an image.
     """
     picture = open_image(image)
-    crop = Crop.centred(picture.width, picture.height, width, height)
+    crop = Crop.centered(picture.width, picture.height, width, height)
     from PIL import Image
 
     box = (crop.left, crop.top, crop.left + crop.box_width, crop.top + crop.box_height)

@@ -153,12 +153,12 @@ class FlashWorldConfig:
 
     @property
     def sh_coefficients(self) -> int:
-        """K, spherical-harmonic coefficients per colour."""
+        """K, spherical-harmonic coefficients per color."""
         return (self.sh_degree + 1) ** 2
 
     @property
     def point_channels(self) -> int:
-        """Head channels per Gaussian: 3 K colours, 2 ray offset, depth, opacity, 3 scales, 4 quaternion."""
+        """Head channels per Gaussian: 3 K colors, 2 ray offset, depth, opacity, 3 scales, 4 quaternion."""
         return 11 + 3 * self.sh_coefficients
 
     @property
@@ -219,7 +219,7 @@ class FlashWorldConfig:
 
     @property
     def point_layout(self) -> dict[str, slice]:
-        """Head channels of one Gaussian by name, in order. ``sh`` is coefficient-major: channel 3 k + colour."""
+        """Head channels of one Gaussian by name, in order. ``sh`` is coefficient-major: channel 3 k + color."""
         return _slices(sh=3 * self.sh_coefficients, uv_offset=2, depth=1, opacity=1, scales=3, quats=4)
 
     # --- JSON ----------------------------------------------------------------------

@@ -14,7 +14,7 @@ from ...models.wan_vae_blocks import FrameConv
 from .cameras import camera_rays
 from .config import FlashWorldConfig
 
-# The head is trained with these factors on weight and bias: slow view-dependent colour, very slow ray offsets.
+# The head is trained with these factors on weight and bias: slow view-dependent color, very slow ray offsets.
 _RATE = {"sh": 0.5, "uv_offset": 0.01}
 _INITIAL_OPACITY = 0.1
 _INITIAL_SCALE = 1.0  # pixels of the head's grid
@@ -49,7 +49,7 @@ def head_multipliers(config: FlashWorldConfig) -> Tensor:
 def head_initial_bias(config: FlashWorldConfig) -> Tensor:
     """[P (11 + 3 K)] bias, after the factors, of an untrained head.
 
-    Grey, depth 1, opacity 0.1, one pixel wide, not rotated.
+    Gray, depth 1, opacity 0.1, one pixel wide, not rotated.
     """
     with torch.device("cpu"):
         point, layout = torch.zeros(config.point_channels), config.point_layout
@@ -116,7 +116,7 @@ class GaussianDecoder(nn.Module):
 
         Args:
             features: [N, F, h, w], the transformer's feature maps, one frame each.
-            latents: [N, C, h, w], predicted latents, un-normalised.
+            latents: [N, C, h, w], predicted latents, un-normalized.
 
         Returns:
             [N, P (11 + 3 K), h_g, w_g] float32; `gaussians_from_raw` turns it into Gaussians.
@@ -147,7 +147,7 @@ def gaussians_from_raw(
 
     Args:
         raw: [N, P (11 + 3 K), h_g, w_g], one frame per camera.
-        cameras: [N, 11] camera vectors in FlashWorld's normalised OpenGL frame.
+        cameras: [N, 11] camera vectors in FlashWorld's normalized OpenGL frame.
         num_points: P.
         scale_range: smallest and largest scale in pixels of the head's grid.
 

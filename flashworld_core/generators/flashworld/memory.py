@@ -31,7 +31,7 @@ FLOAT32_BYTES = 4
 # UMT5-XXL, the text encoder of every Wan-sized model: embedding, 24 blocks of attention and gated feed-forward.
 _UMT5_XXL = {"vocab": 256_384, "width": 4096, "inner": 10_240, "blocks": 24, "heads": 64, "buckets": 32}
 # gsplat: a contiguous copy of each Gaussian (152 at degree 2); for each view it is in, projected position, depth,
-# conic, radius and colours, and its list entries before and after sorting.
+# conic, radius and colors, and its list entries before and after sorting.
 _CUDA_BYTES_PER_GAUSSIAN, _CUDA_BYTES_PER_GAUSSIAN_AND_VIEW = 152, 140
 
 

@@ -39,7 +39,7 @@ class GenerationStep:
     """What ``on_step`` is told at the end of a step.
 
     Attributes:
-        sampled: the sampler's own account, in the normalised frame.
+        sampled: the sampler's own account, in the normalized frame.
         request: what is being made.
     """
 
@@ -85,7 +85,7 @@ class FlashWorldModel:
         transformer, decoder, encoder: the networks, in eval mode.
         text: the text encoder; None where embeddings are given instead.
         model_id: which weights these are.
-        license: the licence of the weights in one line.
+        license: the license of the weights in one line.
     """
 
     config: FlashWorldConfig
@@ -158,7 +158,7 @@ class FlashWorldModel:
         Args:
             cameras: the path, in the user's world (OpenCV axes). Every camera is one generated view.
             image: what ``prepare_image`` takes: path, data URL, Pillow image, array or tensor [H, W, 3]. It is
-                cropped about its centre to the generated size's shape.
+                cropped about its center to the generated size's shape.
             prompt: the sentence, without prefix.
             image_index: the view, 0-based, that the image shows.
             seed: of every random draw, 0..2^64 - 1.
@@ -182,7 +182,7 @@ class FlashWorldModel:
         Returns:
             The scene in the user's world: the cameras given see what the model rendered. ``metadata`` tells
             generator, model_id, seed, prompt_sha256, trajectory_sha256 (first 16 digits of each), scene_scale (world
-            units per normalised unit), focal_px (of the generated views, mean), timestep_indices, version.
+            units per normalized unit), focal_px (of the generated views, mean), timestep_indices, version.
 
         Raises:
             FlashWorldError: neither image nor prompt, a view or size that does not exist, and the like.

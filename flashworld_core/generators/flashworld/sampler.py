@@ -52,8 +52,8 @@ class SamplerStep:
         steps: how many steps there are.
         timestep: what the transformer was told, 0..1000.
         sigma: the step's noise level.
-        gaussians: the scene so far, in FlashWorld's normalised OpenGL frame.
-        latents_2d: [1, C, T, h, w] clean latents the transformer believes in (normalised).
+        gaussians: the scene so far, in FlashWorld's normalized OpenGL frame.
+        latents_2d: [1, C, T, h, w] clean latents the transformer believes in (normalized).
         latents_3d: [1, C, T, h, w] latents of the rendered Gaussians; None after the last step.
         preview: [H, W, 3] float32 in [0, 1] on the CPU, see `views.preview_image`.
     """
@@ -124,7 +124,7 @@ class FewStepSampler:
             on_step: called with the `SamplerStep` at the end of each step.
 
         Returns:
-            T * P * h_g * w_g Gaussians in FlashWorld's normalised OpenGL frame, ordered frame, point, row, column.
+            T * P * h_g * w_g Gaussians in FlashWorld's normalized OpenGL frame, ordered frame, point, row, column.
 
         Raises:
             Cancelled: ``should_stop`` answered True.
@@ -321,7 +321,7 @@ def _dtypes(sampler: FewStepSampler) -> str:
     return " and ".join(sorted({str(p.dtype).removeprefix("torch.") for m in modules for p in m.parameters()}))
 
 
-NEAR, FAR = 0.01, 1000.0  # clipping distances in normalised units
+NEAR, FAR = 0.01, 1000.0  # clipping distances in normalized units
 
 
 def preview_image(gaussians: Gaussians, conditions: Conditions, *, backend: Backend = "auto") -> Tensor:

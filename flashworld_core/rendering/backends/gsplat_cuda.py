@@ -65,7 +65,7 @@ def rasterize(
         nothing = sum(t.sum() for t in (means, quats, scales, opacities, sh))
         depth = torch.zeros(views, height, width, device=device) + nothing
         return background[:, None, None, :].expand(views, height, width, 3) + nothing, depth, depth.clone()
-    # Colours per view: given coefficients, an unpacked call would first copy them once per view, 10 GB for 24 views
+    # Colors per view: given coefficients, an unpacked call would first copy them once per view, 10 GB for 24 views
     # of a full scene.
     centers = -(world_to_camera[:, :3, :3].transpose(1, 2) @ world_to_camera[:, :3, 3:])[..., 0]
     colors = torch.stack([gsplat.spherical_harmonics(sh_degree, means - center, sh) for center in centers])
@@ -83,7 +83,7 @@ def rasterize(
         far_plane=far,
         eps2d=eps2d,
         sh_degree=None,
-        # Unpacked: most Gaussians of a generated scene are in most views, and packing costs a synchronisation.
+        # Unpacked: most Gaussians of a generated scene are in most views, and packing costs a synchronization.
         packed=False,
         backgrounds=background,
         render_mode="RGB+D",

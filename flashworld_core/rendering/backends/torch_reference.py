@@ -1,12 +1,12 @@
 """Reference rasterizer in plain torch: exact, differentiable, any device and float dtype.
 
-The maths every backend has to reproduce (3D Gaussian Splatting with gsplat's "classic" semantics):
+The math every backend has to reproduce (3D Gaussian Splatting with gsplat's "classic" semantics):
 
 - Sigma2D = J R S S^T R^T J^T + eps2d I. J is the Jacobian of the perspective projection at the mean; inside J only,
   x/z and y/z are clamped to the field of view widened by 0.15 image sizes on each side.
-- colour = max(0, 0.5 + SH(direction from the camera centre to the mean)).
+- color = max(0, 0.5 + SH(direction from the camera center to the mean)).
 - front to back, by camera z, equal depths in index order: alpha = min(0.999, opacity * exp(-q)) with
-  q = 1/2 d^T Sigma2D^-1 d at the pixel centre; skipped below 1/255; a pixel stops before the Gaussian that would
+  q = 1/2 d^T Sigma2D^-1 d at the pixel center; skipped below 1/255; a pixel stops before the Gaussian that would
   bring its transmittance to 1e-4 or less; what transmittance remains shows the background.
 
 It composites dense [tiles, list, pixels] blocks of small tiles, so that it is also a bearable renderer on machines
@@ -147,7 +147,7 @@ def _tile_lists(screen, covariance, opacities, tiles_x, tiles_y):
 
 def _composite(table, entries, counts, tiles_x):
     starts = counts.cumsum(0) - counts
-    by_length = torch.argsort(counts, descending=True, stable=True)  # neighbours in a block pad little
+    by_length = torch.argsort(counts, descending=True, stable=True)  # neighbors in a block pad little
     lengths = counts[by_length].tolist()
     differentiable = torch.is_grad_enabled() and table.requires_grad
     blocks = []

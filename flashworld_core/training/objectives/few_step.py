@@ -88,10 +88,10 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def start_from_vae(self, vae_decoder: dict[str, Tensor]) -> None:
-        """Begin where the autoencoder ended: its decoder's weights, and its colours in the Gaussians' base colour.
+        """Begin where the autoencoder ended: its decoder's weights, and its colors in the Gaussians' base color.
 
-        The decoder's last convolution gives each pixel of the head's grid the colours of its p x p image pixels; the
-        head's base colour starts as their mean, opaque enough to be seen, at a typical distance.
+        The decoder's last convolution gives each pixel of the head's grid the colors of its p x p image pixels; the
+        head's base color starts as their mean, opaque enough to be seen, at a typical distance.
         """
         self._start_from_condition()
         decoder, config = self.recon_decoder, self.recon_decoder.config
@@ -105,7 +105,7 @@ class Student(nn.Module):
         for point in range(config.num_points):
             start = point * config.point_channels
             colors = slice(start + layout["sh"].start, start + layout["sh"].start + 3)
-            # Pixels are in [-1, 1]; a base colour c shows as 0.5 + sh_0 * c in [0, 1].
+            # Pixels are in [-1, 1]; a base color c shows as 0.5 + sh_0 * c in [0, 1].
             proj.weight[colors] = weight.unflatten(0, (3, -1)).mean(1) / (2 * sh_0)
             proj.bias[colors] = bias.unflatten(0, (3, -1)).mean(1) / (2 * sh_0)
             proj.bias[start + layout["depth"].start] = 1.0

@@ -29,8 +29,8 @@ def distance_loss(means: Tensor, centers: Tensor, log_distance: Tensor) -> Tenso
     """Huber loss between the logarithms of predicted and true distances along the rays.
 
     Args:
-        means: [T, P, h, w, 3] predicted Gaussian centres.
-        centers: [T, 3] camera centres in the same frame.
+        means: [T, P, h, w, 3] predicted Gaussian centers.
+        centers: [T, 3] camera centers in the same frame.
         log_distance: [T, h, w] logarithm of the true distance at the head's pixels.
     """
     predicted = (means - centers[:, None, None, None]).norm(dim=-1).clamp_min(1e-6).log()

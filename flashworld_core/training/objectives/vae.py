@@ -1,7 +1,7 @@
 """The autoencoder of the tiny model: a per-frame Wan 2.2 VAE of small width, trained on ToyWorld images.
 
-Its encoder becomes the generator's frozen image encoder; its decoder initialises the Gaussian decoder,
-as the official model's was initialised from Wan's.
+Its encoder becomes the generator's frozen image encoder; its decoder initializes the Gaussian decoder,
+as the official model's was initialized from Wan's.
 """
 
 from __future__ import annotations

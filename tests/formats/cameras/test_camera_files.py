@@ -22,7 +22,7 @@ from flashworld_core.trajectories.presets import make_trajectory
 
 H = 0.7071067811865476
 
-# One camera, 1 unit to the right of the origin, level, looking at the origin; fx 60, fy 50, centre (33, 21), 64x48.
+# One camera, 1 unit to the right of the origin, level, looking at the origin; fx 60, fy 50, center (33, 21), 64x48.
 KNOWN_POSE = [[0, 0, -1, 1], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
 KNOWN_LENS = [[60, 0, 33], [0, 50, 21], [0, 0, 1]]
 
@@ -361,7 +361,7 @@ def test_nerfstudio_intrinsics_per_frame_come_first(tmp_path):
 
 
 def test_nerfstudio_field_of_view_instead_of_focal_lengths(tmp_path):
-    """The blender style: only camera_angle_x; size from the caller, centre in the middle."""
+    """The blender style: only camera_angle_x; size from the caller, center in the middle."""
     path = tmp_path / "transforms.json"
     path.write_text(json.dumps({"camera_angle_x": 1.5707963267948966, "frames": TRANSFORMS["frames"]}))
     with pytest.raises(FlashWorldError, match="pass width and height"):

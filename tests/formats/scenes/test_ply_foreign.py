@@ -98,19 +98,19 @@ def test_shuffled_floats_take_the_fast_path_too(tmp_path, monkeypatch):
 
 
 def test_whole_doubles_and_bytes(tmp_path):
-    """A file of doubles, and one whose colours are bytes."""
+    """A file of doubles, and one whose colors are bytes."""
     expected, columns = scene_and_columns(degree=1)
     save(tmp_path / "scene.ply", columns, types=dict.fromkeys(columns, "f8"))
     assert_close(read_ply(tmp_path / "scene.ply"), expected)
-    colours = np.random.default_rng(0).integers(0, 256, (3, 23))
+    colors = np.random.default_rng(0).integers(0, 256, (3, 23))
     for i in range(3):
         del columns[f"f_dc_{i}"]
     columns = {k: v for k, v in columns.items() if not k.startswith("f_rest")}
-    columns |= dict(zip(("red", "green", "blue"), colours, strict=True))
+    columns |= dict(zip(("red", "green", "blue"), colors, strict=True))
     save(tmp_path / "scene.ply", columns, types=dict.fromkeys(("red", "green", "blue"), "u1"))
     scene = read_ply(tmp_path / "scene.ply")
     assert scene.sh_degree == 0
-    torch.testing.assert_close(dc_to_rgb(scene.sh[:, 0]), torch.from_numpy(colours.T / 255).float())
+    torch.testing.assert_close(dc_to_rgb(scene.sh[:, 0]), torch.from_numpy(colors.T / 255).float())
     save(tmp_path / "scene.ply", {k: (v / 255 if k in ("red", "green", "blue") else v) for k, v in columns.items()})
     torch.testing.assert_close(read_ply(tmp_path / "scene.ply").sh, scene.sh)
 

@@ -45,9 +45,9 @@ def slow_rows(scene, degree, normals):
         scene.means, scene.quats, scene.scales, scene.opacities, scene.sh, strict=True
     ):
         row = [float(v) for v in mean] + [0.0] * (3 if normals else 0) + [float(v) for v in sh[0]]
-        for colour in range(3):
+        for color in range(3):
             for k in range(1, (degree + 1) ** 2):
-                row.append(float(sh[k, colour]) if k < len(sh) else 0.0)
+                row.append(float(sh[k, color]) if k < len(sh) else 0.0)
         o = float(opacity)
         row.append(math.log(o / (1 - o)))
         row += [math.log(float(v)) for v in scale] + [float(v) for v in quat]
@@ -104,8 +104,8 @@ def test_plyfile_reads_the_same_numbers(tmp_path):
     ]
     np.testing.assert_array_equal(vertex["y"], scene.means[:, 1])
     for k in range(1, 9):
-        for colour in range(3):
-            np.testing.assert_array_equal(vertex[f"f_rest_{colour * 8 + k - 1}"], scene.sh[:, k, colour])
+        for color in range(3):
+            np.testing.assert_array_equal(vertex[f"f_rest_{color * 8 + k - 1}"], scene.sh[:, k, color])
     np.testing.assert_allclose(vertex["opacity"], torch.logit(scene.opacities), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(vertex["scale_2"], scene.scales[:, 2].log(), rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(vertex["rot_0"], scene.quats[:, 0])

@@ -88,7 +88,7 @@ def test_most_important_first_within_the_budget(tmp_path, monkeypatch):
     ranks = importance(written).argsort(descending=True).argsort()
     place = {tuple(row): i for i, row in enumerate(written.means.tolist())}
     rank = ranks[torch.tensor([place[tuple(row)] for row in read.means.tolist()])]
-    # 7 bits of mantissa: neighbours within 1 % may swap.
+    # 7 bits of mantissa: neighbors within 1 % may swap.
     for begin, end in ((0, 2048), (2048, 6144), (6144, 10_000)):
         assert rank[begin:end].max() < end * 1.03 and rank[begin:end].min() > begin * 0.97 - 1
 

@@ -278,7 +278,7 @@ def test_checkpoint_of_another_size_without_config(ckpt, folder):
         load(ckpt, vae=folder / "vae.safetensors")
 
 
-def test_official_size_is_recognised_by_shapes_alone(monkeypatch, tmp_path):
+def test_official_size_is_recognized_by_shapes_alone(monkeypatch, tmp_path):
     """The whole published list of names and shapes, on the meta device: no memory, no file."""
     official = official_config()
     modules = checkpoint.build_parts(official)

@@ -75,8 +75,8 @@ def test_json_defaults_and_refusals():
     official = official_config()
     small = {"transformer": official.transformer, "vae": official.vae}
     assert FlashWorldConfig.from_dict(small) == official
-    with pytest.raises(FlashWorldError, match="unknown fields colour"):
-        FlashWorldConfig.from_dict(small | {"colour": 1})
+    with pytest.raises(FlashWorldError, match="unknown fields color"):
+        FlashWorldConfig.from_dict(small | {"color": 1})
     with pytest.raises(FlashWorldError, match="fields vae are missing"):
         FlashWorldConfig.from_dict({"transformer": official.transformer})
     with pytest.raises(FlashWorldError, match="not JSON"):

@@ -13,7 +13,7 @@ FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
 
 
 def path(count=5, seed=0, dtype=torch.float64):
-    """Random camera vectors: unit quaternions, positions of a few units, lens and centre different in x and y."""
+    """Random camera vectors: unit quaternions, positions of a few units, lens and center different in x and y."""
     generator = torch.Generator().manual_seed(seed)
     quats = F.normalize(torch.randn(count, 4, generator=generator, dtype=torch.float64), dim=-1)
     positions = 2 * torch.randn(count, 3, generator=generator, dtype=torch.float64)
@@ -94,10 +94,10 @@ def test_resampling_equal_poses():
     assert_close(fw.resample_cameras(cameras, 8), cameras[:1].repeat(8, 1))
 
 
-# --- normalisation ----------------------------------------------------------------------------------------
+# --- normalization ----------------------------------------------------------------------------------------
 
 
-def test_normalised_path_starts_at_the_origin_and_stays_within_one():
+def test_normalized_path_starts_at_the_origin_and_stays_within_one():
     cameras = path(6)
     normalized, normalization = fw.normalize_cameras(cameras)
     assert_close(normalized[0, :7], pose()[0, :7], rtol=0, atol=1e-12)
@@ -112,7 +112,7 @@ def test_normalised_path_starts_at_the_origin_and_stays_within_one():
     assert_close(normalization.reference_world_to_camera, torch.linalg.inv(matrices[0]))
 
 
-def test_normalisation_undone_and_applied_to_other_cameras():
+def test_normalization_undone_and_applied_to_other_cameras():
     cameras, others = path(4), path(3, seed=5)
     normalized, normalization = fw.normalize_cameras(cameras)
     assert_close(fw.camera_to_world_matrices(normalization.invert(normalized)), fw.camera_to_world_matrices(cameras))
@@ -196,7 +196,7 @@ def test_refuses_to_resample_to_nothing():
 def test_rays_of_a_camera_at_rest():
     origins, directions = fw.camera_rays(pose(intrinsics=(1, 2, 0.5, 0.5)), 3, 3)
     assert_close(origins, torch.zeros(1, 3, dtype=torch.float64))
-    assert_close(directions[0, 1, 1], torch.tensor([0.0, 0, -1], dtype=torch.float64))  # the centre looks ahead
+    assert_close(directions[0, 1, 1], torch.tensor([0.0, 0, -1], dtype=torch.float64))  # the center looks ahead
     corner = torch.tensor([-1 / 3, 1 / 6, -1], dtype=torch.float64)  # top left: left and up
     assert_close(directions[0, 0, 0], corner / corner.norm())
 

@@ -26,7 +26,7 @@ def inputs(config, count=2, seed=0):
     return features, torch.randn(count, config.latent_channels, 2, 3, generator=generator)
 
 
-def test_untrained_head_is_grey_translucent_and_one_pixel_wide(small_config):
+def test_untrained_head_is_gray_translucent_and_one_pixel_wide(small_config):
     config = small_config(num_points=3, sh_degree=1)
     decoder = GaussianDecoder(config)
     features, latents = inputs(config)

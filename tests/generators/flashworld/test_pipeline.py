@@ -38,7 +38,7 @@ def turning_path(views=VIEWS):
 
 
 def short_path(views=VIEWS):
-    """Moves of a tenth of a millimetre, a kilometre away from the origin."""
+    """Moves of a tenth of a millimeter, a kilometer away from the origin."""
     path = small_path(views)
     pose = path.camera_to_world.double()
     pose[:, :3, 3] = torch.tensor([1000.0, 0, 0]) + 1e-4 * (pose[:, :3, 3] - pose[0, :3, 3])

@@ -245,7 +245,7 @@ def test_no_gradients_and_no_inference_tensors(model):
     for name in TENSORS:
         tensor = getattr(scene, name)
         assert not tensor.requires_grad and not tensor.is_inference() and tensor.dtype == torch.float32
-    scene.means.requires_grad_()  # a scene can be refined by optimisation
+    scene.means.requires_grad_()  # a scene can be refined by optimization
     scene.means.sum().backward()
 
 
@@ -371,7 +371,7 @@ def test_offloading_brings_parts_in_and_takes_them_out_even_on_errors():
     assert moves == [("decoder", "meta"), ("decoder", "cpu"), ("encoder", "meta")]
 
 
-def test_rendering_cameras_look_along_minus_z_of_the_normalised_frame(model):
+def test_rendering_cameras_look_along_minus_z_of_the_normalized_frame(model):
     given = conditions()
     camera = rendering_cameras(dataclasses.replace(given, cameras=given.cameras[:1]))
     # The first camera is the frame's origin; its OpenCV axes are x, -y and -z of the OpenGL world.

@@ -21,7 +21,7 @@ def spherical_harmonics(degrees_to_use, dirs, coeffs, masks=None):
 
 
 class FakeGsplat(types.ModuleType):
-    """gsplat's two functions on the CPU. The colours arrive as values [C, N, 3], so each view is a degree-0 scene."""
+    """gsplat's two functions on the CPU. The colors arrive as values [C, N, 3], so each view is a degree-0 scene."""
 
     def __init__(self):
         super().__init__("gsplat")

@@ -154,7 +154,7 @@ def composite_backward(
     """Write one gradient row per (Gaussian, tile) for tiles start..stop.
 
     Composites front to back once more, in the forward pass's own arithmetic. For Gaussian i of a pixel
-    dL/dalpha_i = T_i (colour_i . g) - rest_i / (1 - alpha_i), where ``rest`` is what lies behind it: the whole
+    dL/dalpha_i = T_i (color_i . g) - rest_i / (1 - alpha_i), where ``rest`` is what lies behind it: the whole
     pixel's rgb . g minus what has been composited so far.
     """
     width, height = size[0], size[1]

@@ -2,7 +2,7 @@
 
 A record is `RECORD` float32: mean x, y; inverse covariance a, b, c; opacity; red, green, blue; camera z; half extents
 x, y of the ellipse inside which alpha can reach 1/255. A view is `CAMERA` float32: world-to-camera rows
-(3 x 4), fx, fy, cx, cy, camera centre (3).
+(3 x 4), fx, fy, cx, cy, camera center (3).
 
 Device functions stay in the file of the kernels that call them: numba's cache notices a change only in the kernel's
 own file.
@@ -163,7 +163,7 @@ def project(
         reach = _TWO * max(math.log(opacity * _255), _ZERO)
         ex = min(math.sqrt(reach * xx) * _EXTENT_SCALE + _EXTENT_PAD, _MAX_PIXEL)
         ey = min(math.sqrt(reach * yy) * _EXTENT_SCALE + _EXTENT_PAD, _MAX_PIXEL)
-        # Pixel i has its centre at i + 0.5.
+        # Pixel i has its center at i + 0.5.
         first_x, last_x = max(mx - ex - _HALF, _ZERO), min(mx + ex - _HALF, width - _ONE)
         first_y, last_y = max(my - ey - _HALF, _ZERO), min(my + ey - _HALF, height - _ONE)
         if not (first_x <= last_x and first_y <= last_y):
@@ -314,7 +314,7 @@ def project_backward(
             gpz += w02 * gx + w12 * gy + w22 * gz
             g_opacity += g[5]
 
-            # A colour clamped to 0 passes no gradient.
+            # A color clamped to 0 passes no gradient.
             gr = g[6] if records[v, n, 6] > _ZERO else _ZERO
             gg = g[7] if records[v, n, 7] > _ZERO else _ZERO
             gbl = g[8] if records[v, n, 8] > _ZERO else _ZERO
