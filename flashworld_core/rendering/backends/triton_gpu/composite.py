@@ -42,7 +42,7 @@ def composite(
     """Composite one tile; it ends where its list does or where all of its pixels have stopped.
 
     Args:
-        ranges: [V * tiles, 2] int64, where each tile's list begins and ends.
+        ranges: [V * tiles, 2] int32, where each tile's list begins and ends.
         ids: [E] int32, view * N + Gaussian, sorted.
         records: [V * N, RECORD].
         backgrounds: [V, 3].

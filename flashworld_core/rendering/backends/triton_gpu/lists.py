@@ -10,10 +10,10 @@ from torch import Tensor
 import triton
 
 from ....errors import FlashWorldError
+from .launch import ENTRY_BLOCK, TILE
 from .tiles import list_tiles
 
-TILE = 8  # pixels; a generated Gaussian is a few pixels wide, and smaller tiles waste fewer pixels on it
-_BLOCK = 256
+_MOST_ENTRIES = 2**31 - 1  # places and Gaussians of all views are numbered in int32
 _LARGEST_KEY = 2**15 - 1  # of int16, which sorts in half as many passes as int32
 
 
@@ -22,7 +22,7 @@ class Lists:
     """One list per tile of every view, front to back, and how entries lay before the sort by tile.
 
     Attributes:
-        ranges: [V * tiles, 2] int64, where each tile's list begins and ends.
+        ranges: [V * tiles, 2] int32, where each tile's list begins and ends.
         ids: [E] int32, view * N + Gaussian.
         entries: [E] int32, place of each entry in (view, depth, tile) order.
         order: [V, N] int64, Gaussians by depth.
@@ -64,18 +64,15 @@ def build_lists(
     # The one time the host waits for the device: it has to know how much to allocate.
     bounds = [0, *last[torch.arange(per_slice, views + per_slice, per_slice).clamp_max(views) * gaussians - 1].tolist()]
     total = bounds[-1]
-    if total >= 2**31:
-        raise FlashWorldError(
-            f"{views} views make {total} tile entries, more than one call can hold. Lower views_per_chunk."
-        )
+    check_entries(views, total)
     owners = torch.repeat_interleave(by_rank, output_size=total)
     keys = torch.empty(total, dtype=key_type, device=depths.device)
     unsorted = torch.empty(total, dtype=torch.int32, device=depths.device)
     if total:
-        list_tiles[(triton.cdiv(total, _BLOCK),)](
+        list_tiles[(triton.cdiv(total, ENTRY_BLOCK),)](
             *(owners, order, first, records, keys, unsorted),
             *(total, gaussians, width, height, tiles_x, tiles_y, per_slice),
-            TILE=TILE, BLOCK=_BLOCK, **options,
+            TILE=TILE, BLOCK=ENTRY_BLOCK, **options,
         )  # fmt: skip
     del owners
     ids = torch.empty_like(unsorted)
@@ -85,8 +82,16 @@ def build_lists(
     for i, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
         ordered, places = keys[begin:end].sort(stable=True)
         cuts = torch.searchsorted(ordered, edges[: min(per_slice, views - i * per_slice) * tiles + 1]) + begin
-        ranges.append(torch.stack([cuts[:-1], cuts[1:]], 1))
+        ranges.append(torch.stack([cuts[:-1], cuts[1:]], 1).int())
         torch.index_select(unsorted[begin:end], 0, places, out=ids[begin:end])
         if keep_places:
             entries[begin:end] = places + begin
     return Lists(torch.cat(ranges), ids, entries, order, first.view(views, gaussians))
+
+
+def check_entries(views: int, entries: int) -> None:
+    """Raise FlashWorldError if ``entries`` of ``views`` views exceed what 32-bit places can number."""
+    if entries > _MOST_ENTRIES:
+        raise FlashWorldError(
+            f"{views} views of this scene make {entries} entries, more than one call can hold. Lower views_per_chunk."
+        )

@@ -7,7 +7,6 @@ how they are tested.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 
@@ -25,14 +24,20 @@ from ...constants import LOW_PASS  # noqa: E402
 from .composite import composite  # noqa: E402
 from .composite_gradients import composite_gradients  # noqa: E402
 from .gaussian_gradients import FEW, color_gradients, shape_gradients, sum_few_rows, sum_many_rows  # noqa: E402
+from .launch import (  # noqa: E402
+    BLOCK,
+    BLOCK_WARPS,
+    CHUNK,
+    ROW_BLOCK,
+    TILE,
+    capability_of,
+    compiler_options,
+    current,
+    tile_warps,
+)
 from .layout import RECORD, ROW  # noqa: E402
-from .lists import TILE, Lists, build_lists  # noqa: E402
+from .lists import Lists, build_lists, check_entries  # noqa: E402
 from .project import project  # noqa: E402
-
-BLOCK = 128  # Gaussians a program of the per-Gaussian kernels takes, one a thread
-CHUNK = 2  # list entries composited at once; more hide more latency and take more registers
-MANY_BLOCK = 32  # rows summed at once where a Gaussian has many
-_SMALL_SMS = ((8, 6), (8, 7))  # compute capabilities with room for 16 programs only: a tile gets two warps there
 
 
 def rasterize(
@@ -118,21 +123,24 @@ def _forward(settings: _Settings, gaussians: list[Tensor], keep: bool):
     if views == 0 or n == 0:
         rgb.copy_(settings.backgrounds[:, None, None, :].expand_as(rgb))
         return (rgb, depth.zero_(), alpha.zero_()), None
+    check_entries(views, views * n)
     records = torch.empty(views, n, RECORD, device=device)
     depths = torch.empty(views, n, device=device)
     counts = torch.empty(views, n, dtype=torch.int32, device=device)
-    with _current(device):
+    capability = capability_of(device)
+    wide = compiler_options(BLOCK_WARPS, capability)
+    with current(device):
         project[(triton.cdiv(n, BLOCK),)](
             *(*gaussians, settings.cameras, records, depths, counts),
             *(n, views, width, height, sh.shape[1], *settings.planes, settings.eps2d),
-            DEGREE=settings.degree, TILE=TILE, BLOCK=BLOCK, **_options(4),
+            DEGREE=settings.degree, TILE=TILE, BLOCK=BLOCK, **wide,
         )  # fmt: skip
-        lists = build_lists(records, depths, counts, width, height, _options(4), keep)
+        lists = build_lists(records, depths, counts, width, height, wide, keep)
         del depths
         composite[(len(lists.ranges),)](
             *(lists.ranges, lists.ids, records, settings.backgrounds, rgb, depth, alpha),
             *(width, height, tiles_x, tiles_y),
-            TILE=TILE, CHUNK=CHUNK, **_options(_tile_warps(device)),
+            TILE=TILE, CHUNK=CHUNK, **compiler_options(tile_warps(capability), capability, tight=True),
         )  # fmt: skip
     return (rgb, depth, alpha), _Kept(records, counts, lists) if keep else None
 
@@ -149,23 +157,27 @@ def _backward(settings: _Settings, kept: _Kept, gaussians, images, gradients) ->
     rows = torch.zeros(max(1, len(lists.ids)), ROW, device=device)
     starts = torch.empty_like(lists.first).scatter_(1, lists.order, lists.first)
     blocks = triton.cdiv(n, BLOCK)
-    with _current(device):
+    capability = capability_of(device)
+    wide = compiler_options(BLOCK_WARPS, capability)
+    with current(device):
         composite_gradients[(len(lists.ranges),)](
             *(lists.ranges, lists.ids, lists.entries, records, *images, *gradients, rows),
             *(width, height, tiles_x, tiles_y),
-            TILE=TILE, CHUNK=CHUNK, **_options(_tile_warps(device)),
+            TILE=TILE, CHUNK=CHUNK, **compiler_options(tile_warps(capability), capability, tight=True),
         )  # fmt: skip
-        sum_few_rows[(triton.cdiv(views * n, BLOCK),)](starts, counts, rows, views * n, BLOCK=BLOCK, **_options(4))
+        sum_few_rows[(triton.cdiv(views * n, BLOCK),)](starts, counts, rows, views * n, BLOCK=BLOCK, **wide)
         many = (counts.view(-1) > FEW).nonzero()[:, 0]
         if len(many):
-            sum_many_rows[(len(many),)](many, starts, counts, rows, BLOCK=MANY_BLOCK, **_options(1))
+            sum_many_rows[(len(many),)](
+                many, starts, counts, rows, BLOCK=ROW_BLOCK, **compiler_options(tile_warps(capability), capability)
+            )
         color_gradients[(blocks, 3)](
             *(means, sh, settings.cameras, records, starts, counts, rows, d_sh, directions),
-            *(n, views, sh.shape[1]), DEGREE=settings.degree, BLOCK=BLOCK, **_options(4),
+            *(n, views, sh.shape[1]), DEGREE=settings.degree, BLOCK=BLOCK, **wide,
         )  # fmt: skip
         shape_gradients[(blocks,)](
             *(means, quats, scales, opacities, settings.cameras, records, starts, counts, rows, directions, *results),
-            *(n, views, width, height), BLOCK=BLOCK, **_options(4),
+            *(n, views, width, height), BLOCK=BLOCK, **compiler_options(BLOCK_WARPS, capability, tight=True),
         )  # fmt: skip
     return [*results, d_sh]
 
@@ -193,23 +205,6 @@ def _device(means: Tensor) -> torch.device:
     if means.device.type in _GPUS or INTERPRETED:
         return means.device
     return torch.device(_GPUS[0], getattr(torch, _GPUS[0]).current_device())
-
-
-def _current(device: torch.device):
-    """Triton launches on the current device: make it the tensors'."""
-    return getattr(torch, device.type).device(device) if device.type in _GPUS else contextlib.nullcontext()
-
-
-def _options(warps: int) -> dict:
-    """Launch options; fused multiply-add is asked for by name, as Triton's default for it changes between versions."""
-    return {"num_warps": warps, "enable_fp_fusion": True}
-
-
-def _tile_warps(device: torch.device) -> int:
-    small = (
-        device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) in _SMALL_SMS
-    )
-    return 2 if small else 1
 
 
 def bytes_per_view(gaussians: int, width: int, height: int) -> int:
