@@ -55,14 +55,10 @@ class Gaussians:
         expected = {"means": (n, 3), "quats": (n, 4), "scales": (n, 3), "opacities": (n,)}
         for name, shape in expected.items():
             if tuple(getattr(self, name).shape) != shape:
-                raise FlashWorldError(
-                    f"Gaussians: {name} must be {list(shape)}, got {list(getattr(self, name).shape)}."
-                )
+                raise FlashWorldError(f"{name} must be {list(shape)}, got {list(getattr(self, name).shape)}.")
         shape = tuple(self.sh.shape)
         if len(shape) != 3 or shape[::2] != (n, 3) or shape[1] not in SH_COEFFICIENTS:
-            raise FlashWorldError(
-                f"Gaussians: sh must be [{n}, K, 3] with K in {SH_COEFFICIENTS}, got {list(self.sh.shape)}."
-            )
+            raise FlashWorldError(f"sh must be [{n}, K, 3] with K in {SH_COEFFICIENTS}, got {list(self.sh.shape)}.")
 
     def __len__(self) -> int:
         return self.means.shape[0]

@@ -150,7 +150,6 @@ def _size(camera: dict) -> tuple[int, int]:
 
 def _preview(run: NodeRun, scene: Gaussians, view: Cameras) -> Tensor:
     """[H, W, 3] picture of the scene on white."""
-    from ..flashworld_core.rendering.constants import matching_low_pass
     from ..flashworld_core.rendering.maps import film
     from .comfyui.memory import on_render_device
 
@@ -159,7 +158,6 @@ def _preview(run: NodeRun, scene: Gaussians, view: Cameras) -> Tensor:
             scene,
             view,
             background=(1.0, 1.0, 1.0),
-            low_pass=matching_low_pass(scene.metadata, view),
             device=device,
             progress=run.part(*_PREVIEW),
             should_stop=run.should_stop,

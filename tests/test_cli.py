@@ -147,7 +147,7 @@ def test_info_of_scene_path_and_model(scene_folder, capsys):
     assert code == 0 and facts["what"] == "scene" and facts["metadata"]["seed"] == 5
     code, out, _ = run(capsys, "info", scene_folder / "cameras.json")
     assert code == 0 and "views: 8" in out and "camera path" in out
-    from flashworld_core.generators.base import EMBEDDED
+    from flashworld_core.generators import EMBEDDED
 
     code, out, _ = run(capsys, "info", EMBEDDED["tiny"])
     assert code == 0 and "checkpoint" in out and "flashworld-tiny" in out and "Apache-2.0" in out
@@ -161,7 +161,7 @@ def test_plan_of_the_official_sizes(capsys):
 
 
 def test_checkpoint_convert(tmp_path, capsys):
-    from flashworld_core.generators.base import EMBEDDED
+    from flashworld_core.generators import EMBEDDED
 
     target = tmp_path / "model.safetensors"
     code, out, err = run(capsys, "checkpoint", "convert", EMBEDDED["tiny"], target, "--dtype", "bf16")

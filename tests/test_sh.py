@@ -131,7 +131,7 @@ def test_degree_change():
 def test_errors():
     with pytest.raises(FlashWorldError, match="degree must be 0, 1, 2 or 3, got 4"):
         sh_basis(torch.zeros(1, 3), 4)
-    with pytest.raises(FlashWorldError, match=r"directions must be \[..., 3\]"):
+    with pytest.raises(FlashWorldError, match=r"Directions must be \[..., 3\]"):
         sh_basis(torch.zeros(3, 2), 1)
     with pytest.raises(FlashWorldError, match=r"evaluate_sh: sh must be .* got \[2, 5, 3\]"):
         evaluate_sh(torch.zeros(2, 5, 3), torch.zeros(2, 3))

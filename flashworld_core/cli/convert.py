@@ -49,7 +49,7 @@ def run(options) -> None:
     from ..formats.scenes import read_scene, supported_extensions, write_scene
 
     if not options.source.exists():
-        raise FlashWorldError(f"convert: {options.source}: no such file or folder.")
+        raise FlashWorldError(f"{options.source}: no such file or folder.")
     if options.source.suffix.lower() not in supported_extensions():
         return convert_path(options)
 

@@ -29,7 +29,7 @@ def run(options) -> None:
 
     path = options.file
     if not path.exists():
-        raise FlashWorldError(f"info: {path}: no such file or folder.")
+        raise FlashWorldError(f"{path}: no such file or folder.")
     suffix = path.suffix.lower()
     if suffix in supported_extensions():
         facts = {"what": "scene", **scene_info(path)}

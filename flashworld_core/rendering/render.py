@@ -16,7 +16,8 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import FlashWorldError, check_stop
 from ..gaussians import Gaussians
-from .constants import LOW_PASS
+from ..ops.measure import clip_planes
+from .constants import matching_low_pass
 from .normals import normals_from_depth
 
 logger = logging.getLogger(__name__)
@@ -72,9 +73,9 @@ def render(
     modes: Sequence[Mode] = ("rgb",),
     background: str | Sequence[float] | Tensor = "white",
     sh_degree: int | None = None,
-    near: float = 0.01,
-    far: float = 1000.0,
-    low_pass: float = LOW_PASS,
+    near: float | None = None,
+    far: float | None = None,
+    low_pass: float | None = None,
     backend: Backend = "auto",
     views_per_chunk: int | None = None,
     progress: Callable[..., None] | None = None,
@@ -90,9 +91,11 @@ def render(
         modes: what to return, any of "rgb", "depth", "expected_depth", "alpha", "normal".
         background: "white", "black", one color (r, g, b) or [3], or one color per view [V, 3].
         sh_degree: spherical-harmonic bands to use, 0 to what the Gaussians carry; None for all.
-        near, far: Gaussians whose camera z is outside are dropped; world units, 0 < near < far.
-        low_pass: added to every footprint's covariance, in pixels squared; what keeps it at least a pixel wide. A
-            picture larger than those a scene was made at wants more (`detail.matching_low_pass`).
+        near, far: Gaussians whose camera z is outside are dropped; world units, 0 < near < far. None: what suits the
+            scene and the cameras, at any size of the scene (`ops.measure.clip_planes`).
+        low_pass: added to every footprint's covariance, in pixels squared; what keeps it at least a pixel wide. None:
+            as soft as in the views the scene was generated at (`constants.matching_low_pass`); `constants.LOW_PASS`
+            for the sharpest.
         backend: "auto" takes gsplat for Gaussians on a CUDA or ROCm device if its kernels load, else Triton, else
             torch; Triton for those on an Intel GPU; the compiled CPU renderer otherwise. "gsplat", "triton", "cpu"
             and "torch" ask for one. A backend that does not load is replaced by the next one, and the log says so
@@ -109,6 +112,11 @@ def render(
     views, n = len(cameras), len(gaussians)
     degree = _checked_degree(gaussians, sh_degree)
     modes = _checked_modes(modes)
+    if near is None or far is None:
+        planes = clip_planes(gaussians, cameras)
+        near = planes[0] if near is None else near
+        far = max(planes[1], 2 * near) if far is None else far
+    low_pass = matching_low_pass(gaussians.metadata, cameras) if low_pass is None else low_pass
     if not (0 < near < far and math.isfinite(near)):
         raise FlashWorldError(f"render: near and far must satisfy 0 < near < far, got {near} and {far}.")
     if not (math.isfinite(low_pass) and low_pass > 0):

@@ -38,6 +38,7 @@ import torch
 from ...errors import FlashWorldError, check_stop
 from ...gaussians import SH_COEFFICIENTS, Gaussians
 from ...ops.select import importance
+from ...rendering.constants import ALPHA_MIN
 from ..files import atomic_writer
 
 MAGIC = b"FWSPLAT1"
@@ -45,7 +46,6 @@ ALIGN = 2048
 FIRST_CHUNK = 8 * ALIGN  # small: something to look at early
 CHUNK = 64 * ALIGN
 DEFAULT_BUDGET = 1_500_000
-ALPHA_MIN = 1 / 255
 _HEADER_LIMIT = 1 << 24  # bytes of JSON
 _SAMPLE = 50_000  # Gaussians looked at to find the scene's center and radius
 
