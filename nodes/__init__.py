@@ -9,7 +9,7 @@ from .generate import Generate
 from .load import LoadModel
 from .preview import PreviewScene
 from .render import RenderViews
-from .trajectory import CameraPath
+from .trajectory import CameraPath, WanCamera
 from .trajectory_files import LoadCameraPath, SaveCameraPath
 
 NODES: list[type[api.ComfyNode]] = [
@@ -17,6 +17,7 @@ NODES: list[type[api.ComfyNode]] = [
     CameraPath,
     LoadCameraPath,
     SaveCameraPath,
+    WanCamera,
     Generate,
     RenderViews,
     CleanScene,
