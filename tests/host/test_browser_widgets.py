@@ -49,8 +49,8 @@ GRAPH = """async () => {
 HELPERS = """async () => {
     const files = await (await fetch("/extensions")).json();
     const ours = files.find((file) => /FlashWorld.*extension\\.js$/.test(file)).replace(/extension\\.js$/, "");
-    const [path, preview, sample] = await Promise.all(
-        ["widgets/camera_path.mjs", "widgets/preview_scene.mjs", "path/sample.mjs"].map((file) => import(ours + file)),
+    const [path, preview, document_, registry] = await Promise.all(
+        ["widgets/camera_path.mjs", "widgets/preview_scene.mjs", "path/document.mjs", "widgets/registry.mjs"].map((file) => import(ours + file)),
     );
     const find = (type) => {
         const walk = (graph) => {
@@ -64,8 +64,8 @@ HELPERS = """async () => {
         return walk(window.comfyAPI.app.app.rootGraph ?? window.comfyAPI.app.app.graph);
     };
     window.fw = {
-        find, ...path, ...preview, ...sample,
-        editor: () => path.editorOf(find("FlashWorld_CameraPath")),
+        find, ...path, ...preview, ...document_, ...registry,
+        editor: () => registry.editorOf(find("FlashWorld_CameraPath")),
         value: (name) => find("FlashWorld_CameraPath").widgets.find((w) => w.name === name).value,
         placeOf: (index) => {
             const editor = fw.editor(), canvas = editor.plan.element, box = canvas.getBoundingClientRect();

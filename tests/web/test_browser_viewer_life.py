@@ -101,7 +101,7 @@ def test_lost_and_restored_context(viewer):
 
 def test_disposal_leaves_nothing(viewer):
     counting = """async (url) => {
-      const { acquireGpu } = await import("/web/splat/gpu.mjs");
+      const { acquireGpu } = await import("/web/viewer/gpu.mjs");
       const gpu = acquireGpu(); // a use of our own keeps the context alive
       const live = {};
       for (const kind of ["Texture", "Framebuffer", "Renderbuffer", "Program", "Shader", "Buffer", "VertexArray"]) {

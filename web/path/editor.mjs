@@ -1,13 +1,11 @@
 /** The camera path editor: one element with the 3D view, the plan, the strip of keyframes and their fields. */
 import { Bar } from "./bar.mjs";
 import { button, element } from "./dom.mjs";
-import { keysOf } from "./document.mjs";
+import { keysOf, movesOf, samplePath } from "./document.mjs";
 import { change, insert, keyframesFromMoves } from "./edits.mjs";
-import { ease } from "./easing.mjs";
+import { ease, KeyframeCurve } from "./keyframes.mjs";
 import { KeyFields, PathOptions } from "./fields.mjs";
-import { KeyframeCurve } from "./keyframes.mjs";
 import { Plan } from "./plan.mjs";
-import { movesOf, samplePath } from "./sample.mjs";
 import { PathState } from "./state.mjs";
 import { Strip } from "./strip.mjs";
 import { STYLE } from "./style.mjs";

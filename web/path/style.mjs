@@ -1,4 +1,4 @@
-/** The editor's style sheet, in the host's colours where it has them. It comes with the editor's own element. */
+/** The editor's style sheet, in the host's colors where it has them. It comes with the editor's own element. */
 export const STYLE = `
 .fwp { display: flex; flex-direction: column; gap: 6px; height: 100%; box-sizing: border-box; padding: 4px;
   color: var(--input-text, #dcdcdc); font: 12px/1.3 system-ui, sans-serif; user-select: none; outline: none; }

@@ -1,9 +1,8 @@
 /** The 3D view: the path with its cameras, over the scene or over the input picture's view. */
 import { Surface, onDrag } from "./canvas.mjs";
 import { COLORS, pathColor } from "./colors.mjs";
-import { focalOfFov, forward, fovOfFocal } from "./pose.mjs";
+import { focalOfFov, forward, fovOfFocal, add, distance, mix, scale } from "./math3d.mjs";
 import { Projection, drawPicture, frustumCorners, trace } from "./projection.mjs";
-import { add, distance, mix, scale } from "./vector.mjs";
 import { ViewCamera } from "./view_camera.mjs";
 
 const PICK = 12; // pixels

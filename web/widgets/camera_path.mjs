@@ -1,17 +1,15 @@
 /** The camera path editor as a widget of the Camera Path node. */
 import { Editor } from "../path/editor.mjs";
 import { PRESETS } from "../path/presets.mjs";
-import { makeRoom } from "./room.mjs";
-import { isLinked, Surroundings } from "./surroundings.mjs";
+import { hide, makeRoom } from "./graph.mjs";
+import { GraphContext, isLinked } from "./graph_context.mjs";
+import { setEditor } from "./registry.mjs";
 
 const LEAST_WIDTH = 400; // pixels, of the node
 const HEIGHTS = Object.freeze({ preset: 440, keyframes: 610, file: 440 }); // pixels, at least, by source
 const POLL = 250; // milliseconds between looks at what no event tells of: links, scenes, undo in the graph
 const READ = ["source", "preset", "amount", "moves", "frames", "width", "height", "field_of_view", "focus_distance"];
 READ.push("easing", "turns", "keyframes");
-
-/** Node -> Editor, for the other widgets; nothing of a removed node is kept. */
-const editors = new WeakMap();
 
 /** Puts the editor on a Camera Path node of the graph. `app` and `api` are the host's. */
 export function attachCameraPath(node, app, api) {
@@ -21,21 +19,21 @@ export function attachCameraPath(node, app, api) {
   root.dataset.captureWheel = "true";
   root.tabIndex = -1;
 
-  const around = new Surroundings(node, api, () => editor?.redraw());
+  const context = new GraphContext(node, api, () => editor?.redraw());
   const host = {
     values: () => Object.fromEntries(READ.map((name) => [name, widget(name)?.value])),
     write: (values) => write(node, app, values, widget),
     get view() {
       return viewState(node);
     },
-    picture: () => around.picture,
-    pictureIndex: () => around.pictureIndex,
-    scene: () => around.scene,
+    picture: () => context.picture,
+    pictureIndex: () => context.pictureIndex,
+    scene: () => context.scene,
     outside: () => outside(node, widget("source")?.value),
   };
   let editor = null;
   editor = new Editor(host);
-  editors.set(node, editor);
+  setEditor(node, editor);
   root.append(editor.element);
   leaveUndoAlone(root);
 
@@ -50,7 +48,7 @@ export function attachCameraPath(node, app, api) {
   const follower = followWidgets(widget, editor);
   const look = () => {
     if (!root.isConnected || document.hidden || !node.graph) return;
-    around.look();
+    context.look();
     follower.look();
     editor.refresh();
   };
@@ -64,29 +62,13 @@ export function attachCameraPath(node, app, api) {
   };
   node.onRemoved = function (...data) {
     clearInterval(timer);
-    editors.delete(node);
+    setEditor(node, null);
     editor.dispose();
-    around.dispose();
+    context.dispose();
     onRemoved?.apply(this, data);
   };
   makeRoom(node, LEAST_WIDTH);
 }
-
-/**
- * Adds a keyframe to a Camera Path node.
- *
- * @param {object} node
- * @param {{position: number[], quaternion: number[], vertical_fov_degrees?: number}} pose world axes as in a camera path
- * @returns {boolean} false for a node without an editor
- */
-export function addKeyframe(node, pose) {
-  const editor = editors.get(node);
-  editor?.addKeyframe(pose);
-  return Boolean(editor);
-}
-
-/** The editor on a node, or undefined. */
-export const editorOf = (node) => editors.get(node);
 
 /** Why the path is not the editor's to draw, or "". */
 function outside(node, source) {
@@ -143,14 +125,6 @@ function viewState(node) {
   const view = (properties.flashworld_path = record(properties.flashworld_path));
   view.plan = record(view.plan);
   return view;
-}
-
-/** Takes a widget out of sight; its value is saved and sent as before. */
-function hide(item) {
-  if (!item) return;
-  item.hidden = true;
-  item.options = Object.assign(item.options ?? {}, { hidden: true });
-  item.computeSize = () => [0, -4]; // minus the gap that older hosts leave between widgets
 }
 
 /**

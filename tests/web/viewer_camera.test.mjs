@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { distanceAhead, focalOf, framing, frustumCorners, mix, moved, toPose, turned, viewOf } from "../../web/splat/camera.mjs";
-import { rotate } from "../../web/path/rotation.mjs";
-import { colorOf, completeSettings, DEFAULTS } from "../../web/splat/settings.mjs";
+import {
+  distanceAhead, focalOf, framing, frustumCorners, mix, moved, toPose, turned, viewOf,
+} from "../../web/viewer/camera.mjs";
+import { rotate } from "../../web/path/math3d.mjs";
+import { colorOf, completeSettings, DEFAULTS } from "../../web/viewer/settings.mjs";
 
 const near = (a, b, limit = 1e-9) => a.forEach((value, i) => assert.ok(Math.abs(value - b[i]) < limit, `${a} ${b}`));
 const pose = toPose({ position: [1, -2, 3], quaternion: [1.8, 0.2, -0.6, 0.4], vertical_fov_degrees: 50 });

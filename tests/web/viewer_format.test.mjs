@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { StreamParser } from "../../web/splat/format.mjs";
-import { handleSortMessage } from "../../web/splat/sort_messages.mjs";
+import { StreamParser } from "../../web/viewer/format.mjs";
+import { handleSortMessage } from "../../web/viewer/sorter.mjs";
 
 /** The scene of tests/formats/test_stream.py::test_bytes_on_disk, byte by byte. */
 function twoGaussians({ json = {}, magic = "FWSPLAT1", count = 2, rows = 2, extra = 0 } = {}) {

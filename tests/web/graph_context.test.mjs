@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { fileAddress, inputOf } from "../../web/widgets/surroundings.mjs";
+import { fileAddress, inputOf } from "../../web/widgets/graph_context.mjs";
 
 const api = { apiURL: (path) => `/api${path}` };
 

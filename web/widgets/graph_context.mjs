@@ -1,5 +1,6 @@
-/** What stands around a Camera Path node in the graph: the picture its path begins at, the scene to draw it in. */
+/** What a Camera Path node needs of the graph: the picture its path begins at, the scene to draw it in. */
 import { allNodes, upstream } from "./graph.mjs";
+import { sceneAddress } from "./registry.mjs";
 
 const BACKGROUND = "#16181d";
 
@@ -52,7 +53,7 @@ function previewsOf(node) {
  * Attributes: `picture`, an image element or null; `pictureIndex`, its camera of the path; `scene`, null or
  * {element, show(camera)}. They follow the graph with every `look()`.
  */
-export class Surroundings {
+export class GraphContext {
   picture = null;
   pictureIndex = 0;
   scene = null;
@@ -91,7 +92,6 @@ export class Surroundings {
   async #lookForScene() {
     const previews = previewsOf(this.node);
     if (!previews.length && !this.#address) return;
-    const { sceneAddress } = await import("./preview_scene.mjs");
     const address = previews.map(sceneAddress).find(Boolean) ?? "";
     if (address === this.#address || this.#gone) return;
     this.#address = address;
@@ -114,7 +114,7 @@ export class Surroundings {
   }
 
   async #makeViewer() {
-    const { createViewer } = await import("../splat/viewer.mjs");
+    const { createViewer } = await import("../viewer/viewer.mjs");
     if (this.#gone) return;
     const element = document.createElement("div");
     element.style.cssText = "position: absolute; inset: 0; pointer-events: none;";

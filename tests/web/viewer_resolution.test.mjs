@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Resolution } from "../../web/splat/resolution.mjs";
+import { Resolution } from "../../web/viewer/resolution.mjs";
 
 test("full at rest, coarser while moving if frames take long, finer again if they are quick", () => {
   const resolution = new Resolution(true);

@@ -1,5 +1,5 @@
 /** The worker that keeps scenes sorted: {type: "scene" | "chunk" | "drop" | "see"} in, {view, order, ...} out. */
-import { handleSortMessage } from "./sort_messages.mjs";
+import { handleSortMessage } from "./sorter.mjs";
 
 const scenes = new Map();
 self.onmessage = ({ data }) => {

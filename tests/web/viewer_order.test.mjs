@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { SceneIndex } from "../../web/splat/order.mjs";
-import { rotationRows, toPose } from "../../web/splat/camera.mjs";
+import { SceneIndex } from "../../web/viewer/order.mjs";
+import { rotationRows, toPose } from "../../web/viewer/camera.mjs";
 
 function random(seed) {
   let state = seed;

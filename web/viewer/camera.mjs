@@ -1,6 +1,7 @@
 /** The viewer's camera: poses, projection to the picture, and ways to move. Axes as in CONVENTIONS.md (OpenCV). */
-import { add, dot, scale, subtract } from "../path/vector.mjs";
-import { aboutAxis, conjugate, multiply, normalizeQuaternion, rotate, slerp, toMatrix } from "../path/rotation.mjs";
+import {
+  add, dot, scale, subtract, aboutAxis, conjugate, multiply, normalizeQuaternion, rotate, slerp, toMatrix,
+} from "../path/math3d.mjs";
 
 export const DEFAULT_FOV = 60;
 const UP_LIMIT = Math.sin((88 * Math.PI) / 180); // how steeply a turn may look up or down

@@ -2,7 +2,9 @@
  * The page's one WebGL2 context, shared by all viewers (browsers keep about sixteen alive), given up when the last of
  * them goes. Viewers draw one after the other on its canvas and copy the picture to a 2D canvas of their own.
  */
-import { FULL_SCREEN, PROJECT, RESOLVE, SATURATED, SPLAT_FRAGMENT, SPLAT_VERTEX, TILE, TILES, WIDTH } from "./shaders.mjs";
+import {
+  FULL_SCREEN, PROJECT, RESOLVE, SATURATED, SPLAT_FRAGMENT, SPLAT_VERTEX, TILE, TILES, WIDTH,
+} from "./shaders.mjs";
 
 let shared = null;
 

@@ -1,5 +1,5 @@
 /** Draws one view of a scene with the shared context. */
-import { lowPass } from "./low_pass.mjs";
+import { lowPass } from "./constants.mjs";
 import { MODES, TILE, WIDTH } from "./shaders.mjs";
 
 // Shares of the visible Gaussians, nearest first, after each of which finished pixels are marked.
@@ -33,7 +33,7 @@ export class SplatRenderer {
    *
    * @param {import("./scene.mjs").Scene | null} scene
    * @param {object} view
-   * @param {number[]} view.position camera centre in the world
+   * @param {number[]} view.position camera center in the world
    * @param {number[]} view.rotation [9] world to camera, row by row
    * @param {number} view.focal in pixels
    * @param {number} view.width in pixels

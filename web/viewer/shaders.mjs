@@ -1,6 +1,6 @@
 /**
  * GLSL of the splat renderer. The maths is that of the core's rendering/torch_reference.py:
- * Sigma2D = J R S S^T R^T J^T + L I (lowPass), x/z and y/z clamped inside J, colour = max(0, 0.5 + SH), nearest first,
+ * Sigma2D = J R S S^T R^T J^T + L I (lowPass), x/z and y/z clamped inside J, color = max(0, 0.5 + SH), nearest first,
  * alpha = min(0.999, opacity exp(-q)), nothing below 1/255.
  *
  * Pass 1 (PROJECT) turns every visible Gaussian, in depth order, into a record of eight words in two integer
@@ -9,13 +9,12 @@
  * in software above all.
  */
 
+import { ALPHA_MAX, ALPHA_MIN, DEPTH_RAMP, TANGENT_LIMIT } from "./constants.mjs";
+
 export const WIDTH = 2048; // of all data textures, in texels
 export const MODES = Object.freeze(["color", "depth", "points", "opacity"]);
 export const TILE = 16; // pixels; finished ones hide what is behind them
 export const POINT_RADIUS = 1.5; // pixels
-export const DEPTH_RAMP = Object.freeze([
-  [253, 231, 180], [250, 186, 110], [236, 128, 82], [196, 77, 100], [135, 49, 117], [76, 34, 105], [22, 16, 50],
-]);
 
 export const FULL_SCREEN = `#version 300 es
 void main() {
@@ -107,7 +106,7 @@ void main() {
   if (!(t.z > uNear && t.z < uFar)) return;
   vec2 center = uFocal * t.xy / t.z + 0.5 * uSize;
   float opacity = float((look.x >> 30 << 8) | (look.y >> 24)) / 1023.0;
-  if (opacity < ${1 / 255}) return;
+  if (opacity < ${ALPHA_MIN}) return;
 
   vec3 factor; // Cholesky factor of the covariance: xx, xy, yy
   if (uMode == 2) {
@@ -116,7 +115,7 @@ void main() {
     vec3 scales = exp(p0.x + p0.y * vec3(look.x & 1023u, look.x >> 10 & 1023u, look.x >> 20 & 1023u));
     mat3 m = uRotation * rotationOf(geometry.w);
     m = mat3(m[0] * scales.x, m[1] * scales.y, m[2] * scales.z);
-    vec2 limit = 0.65 * uSize / uFocal;
+    vec2 limit = ${TANGENT_LIMIT / 2} * uSize / uFocal;
     vec2 u = clamp(t.xy / t.z, -limit, limit);
     float f = uFocal / t.z;
     vec3 rx = f * vec3(m[0].x - u.x * m[0].z, m[1].x - u.x * m[1].z, m[2].x - u.x * m[2].z);
@@ -126,7 +125,7 @@ void main() {
     float det = dot(normal, normal) + uLowPass * (xx + yy) + uLowPass * uLowPass;
     xx += uLowPass;
     float a = sqrt(xx);
-    factor = vec3(a, xy / a, sqrt(det) / a) * sqrt(2.0 * log(255.0 * opacity));
+    factor = vec3(a, xy / a, sqrt(det) / a) * sqrt(2.0 * log(opacity / ${ALPHA_MIN}));
     // Off the picture: the ellipse's half extents are the lengths of the factor's rows.
     vec2 extent = vec2(factor.x, length(factor.yz));
     if (any(greaterThan(abs(center - 0.5 * uSize), extent + 0.5 * uSize))) return;
@@ -180,7 +179,7 @@ void main() {
   vAt = corner == 0 ? vec2(0.0, 2.0) : vec2(corner == 1 ? -1.7320508 : 1.7320508, -1.0);
   vec2 pixel = shape.xy + vec2(shape.z * vAt.x, shape.w * vAt.x + slope * vAt.y);
   vColor = vec4(unpackHalf2x16(look.z), unpackHalf2x16(look.w).x, opacity);
-  vFall = -log2(255.0 * opacity);
+  vFall = -log2(opacity / ${ALPHA_MIN});
   gl_Position = vec4(2.0 * pixel / uSize - 1.0, 0.0, 1.0) * vec4(1, -1, 1, 1);
 }`;
 
@@ -194,7 +193,7 @@ out vec4 oColor;
 void main() {
   float r = dot(vAt, vAt);
   if (r > 1.0) discard;
-  float alpha = uHard ? 1.0 : min(0.999, vColor.a * exp2(vFall * r));
+  float alpha = uHard ? 1.0 : min(${ALPHA_MAX}, vColor.a * exp2(vFall * r));
   oColor = vec4(vColor.rgb * alpha, alpha);
 }`;
 
@@ -228,7 +227,7 @@ precision highp float;
 uniform highp sampler2D uPicture;
 uniform vec3 uBackground;
 uniform int uMode;
-uniform vec2 uDepths; // 1 / near, 1 / far of the colours
+uniform vec2 uDepths; // 1 / near, 1 / far of the colors
 out vec4 oColor;
 // The core's media.colorize_depth: equal steps of 1 / depth, near is warm and light.
 const vec3 RAMP[7] = vec3[7](${DEPTH_RAMP.map((rgb) => `vec3(${rgb.map((v) => (v / 255).toFixed(5)).join(", ")})`).join(", ")});

@@ -2,7 +2,6 @@
  * Reads a preview stream while it arrives. Twin of the core's formats/stream.py, where the layout is described.
  * A complete chunk is handed on as the tables the graphics card takes as they are.
  */
-import { fromBytes } from "./words.mjs";
 
 export const MAGIC = "FWSPLAT1";
 export const ALIGN = 2048; // rows of every chunk but the last are a multiple of it
@@ -10,6 +9,7 @@ export const PAIRS = Object.freeze([0, 2, 3, 6]); // 8-byte words of harmonics p
 const CHUNK_HEADER = 80;
 const MAX_JSON = 1 << 24;
 const MAX_COUNT = 1 << 26;
+const LITTLE = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
 /**
  * @typedef {object} Chunk
@@ -140,4 +140,22 @@ export async function fetchStream(url, { onHeader, onChunk, signal }) {
     throw error;
   }
   return parser.header;
+}
+
+/**
+ * Little-endian numbers out of bytes, on machines of either byte order.
+ *
+ * @param {Uint32ArrayConstructor | Float32ArrayConstructor} type 4-byte numbers
+ * @param {Uint8Array} bytes
+ * @param {number} offset in bytes, a multiple of 4 within the underlying buffer
+ * @param {number} [count] numbers; all that follow by default
+ * @returns a view of the same memory where the machine allows it
+ */
+function fromBytes(type, bytes, offset, count = (bytes.length - offset) >> 2) {
+  if (!LITTLE) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    const words = new Uint32Array(bytes.buffer, bytes.byteOffset + offset, count);
+    for (let i = 0; i < count; i++) words[i] = view.getUint32(offset + 4 * i, true);
+  }
+  return new type(bytes.buffer, bytes.byteOffset + offset, count);
 }

@@ -1,7 +1,8 @@
 /** Which Gaussians a camera can see, nearest first. Pure computation: runs in the worker, or anywhere else. */
 
+import { ALPHA_MIN, TANGENT_LIMIT } from "./constants.mjs";
+
 const BUCKETS = 1 << 16;
-const ALPHA_MIN = 1 / 255;
 
 /** Positions and reaches of a scene's Gaussians; grows chunk by chunk. */
 export class SceneIndex {
@@ -50,9 +51,9 @@ export class SceneIndex {
     const { rows, visible, depths, depthBits, histogram, count } = this;
     const [px, py, pz] = position;
     const [r00, r01, r02, r10, r11, r12, r20, r21, r22] = rotation;
-    // The renderer's linearised projection reaches at most this many radii (at depth 1) from the centre.
-    const slackX = Math.hypot(1, 1.3 * tangentX);
-    const slackY = Math.hypot(1, 1.3 * tangentY);
+    // The renderer's linearized projection reaches at most this many radii (at depth 1) from the center.
+    const slackX = Math.hypot(1, TANGENT_LIMIT * tangentX);
+    const slackY = Math.hypot(1, TANGENT_LIMIT * tangentY);
     let found = 0;
     for (let i = 0, j = 0; i < count; i++, j += 4) {
       const x = rows[j] - px;

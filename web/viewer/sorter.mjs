@@ -1,5 +1,5 @@
 /** The page's one sort worker, shared by all viewers, ended when the last of them goes. */
-import { handleSortMessage } from "./sort_messages.mjs";
+import { SceneIndex } from "./order.mjs";
 
 let shared = null;
 
@@ -92,4 +92,25 @@ class Sorter {
     for (const message of this.history) this.#post(message);
     for (const { message } of this.waiting.values()) this.#post(message);
   }
+}
+
+/**
+ * What the sort worker does, apart from being a worker.
+ *
+ * @param {Map<number, SceneIndex>} scenes kept by the caller
+ * @param {object} message
+ * @returns {object | null} the answer to "see"
+ */
+export function handleSortMessage(scenes, message) {
+  const { type, scene } = message;
+  if (type === "scene") scenes.set(scene, new SceneIndex(message.capacity));
+  if (type === "chunk") scenes.get(scene)?.add(message.chunk);
+  if (type === "drop") scenes.delete(scene);
+  if (type !== "see") return null;
+  const started = performance.now();
+  const reuse = message.reuse ? new Uint32Array(message.reuse) : undefined;
+  const index = scenes.get(scene);
+  const { order, depths } = index ? index.see(message.camera, reuse) : { order: new Uint32Array(0), depths: [1, 1] };
+  const known = index ? index.count : 0;
+  return { view: message.view, request: message.request, order, depths, known, time: performance.now() - started };
 }

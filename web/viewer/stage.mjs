@@ -1,11 +1,10 @@
 /** The picture of a viewer: camera, canvases, and when to sort and draw. */
+import { clipPlanes } from "./constants.mjs";
 import { focalOf, mix, rotationRows, samePose, toPose, viewOf } from "./camera.mjs";
 import { Resolution } from "./resolution.mjs";
 import { SplatRenderer } from "./renderer.mjs";
 import { colorOf } from "./settings.mjs";
 
-const NEAR = 0.01; // world units, as in the core's render(), for a scene about one unit large
-const FAR = 1000;
 const SEEN_MARGIN = 1.15; // wider than the picture, so that a turn meets sorted Gaussians
 const MOVE_TIME = 450; // milliseconds of an animated move
 const MAX_PIXEL_RATIO = 2;
@@ -79,10 +78,8 @@ export class Stage {
     return viewOf(this.pose, this.width, this.height, this.frame && this.aspect, this.#clip.near);
   }
 
-  /** Near and far planes: nearer for a small scene, farther for a large one. */
   get #clip() {
-    const radius = this.scene?.header?.radius ?? 1;
-    return { near: NEAR * Math.min(1, radius), far: FAR * Math.max(1, radius) };
+    return clipPlanes(this.scene?.header ?? null);
   }
 
   setScene(scene) {

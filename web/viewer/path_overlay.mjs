@@ -7,7 +7,7 @@ const SHOWN_FRUSTUMS = 24;
  * @param {CanvasRenderingContext2D} context in CSS pixels
  * @param {object} view see viewer.mjs
  * @param {object[]} cameras poses
- * @param {number} current index of the camera to emphasise
+ * @param {number} current index of the camera to emphasize
  */
 export function drawPath(context, view, cameras, current) {
   if (!cameras.length) return;
