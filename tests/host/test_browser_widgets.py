@@ -189,7 +189,7 @@ def test_a_path_is_edited_saved_and_opened_again(opened):
 def test_undo_in_the_editor_is_not_undo_in_the_graph(opened):
     page = opened.page
     make_keyframes(page)
-    page.evaluate("() => { fw.kept = fw.find('FlashWorld_CameraPath'); fw.editor().plan.element.focus(); }")
+    page.evaluate("() => { fw.kept = fw.find('FlashWorld_CameraPath'); fw.editor().plan.focus(); }")
     before = keyframes(page)
     for key in ("n", "ArrowUp", "PageUp"):
         page.keyboard.press(key)
@@ -205,6 +205,44 @@ def test_undo_in_the_editor_is_not_undo_in_the_graph(opened):
     page.wait_for_timeout(300)
     assert len(keyframes(page)) == len(before) - 1
     assert page.evaluate(f"fw.kept === fw.find('FlashWorld_CameraPath') && {APP}.graph.nodes.length") == 5
+
+
+def test_one_drag_is_one_undo_and_one_step_of_the_graph(opened):
+    page = opened.page
+    make_keyframes(page)
+    page.evaluate("() => { fw.kept = fw.find('FlashWorld_CameraPath'); }")
+    steps = f"{APP}.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue.length"
+    before = keyframes(page)
+    settle(page)
+    x, y = page.evaluate("fw.placeOf(1)")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 4, y)
+    recorded = page.evaluate(steps)
+    for step in range(2, 8):
+        page.mouse.move(x + 4 * step, y - 2 * step)
+    page.wait_for_timeout(300)
+    assert page.evaluate(steps) == recorded
+    page.mouse.up()
+    page.wait_for_timeout(300)
+    assert page.evaluate(steps) == recorded + 1
+    assert keyframes(page)[1] != before[1]
+    page.keyboard.press("Control+z")
+    page.wait_for_timeout(500)
+    assert keyframes(page) == before
+    assert page.evaluate("fw.kept === fw.find('FlashWorld_CameraPath') && fw.editor().plan.surface.focused")
+
+
+def test_copy_and_paste_act_on_keyframes(opened):
+    page = opened.page
+    make_keyframes(page)
+    count = len(keyframes(page))
+    page.evaluate(f"() => {{ {APP}.canvas.selectNode(fw.find('FlashWorld_CameraPath')); fw.editor().plan.focus(); }}")
+    for key in ("n", "Control+c", "Control+v", "Control+d"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(500)
+    assert len(keyframes(page)) == count + 2
+    assert page.evaluate(f"{APP}.graph.nodes.length") == 5
 
 
 def test_a_run_shows_the_scene_and_the_browser_drew_the_servers_path(opened):

@@ -150,24 +150,59 @@ def test_the_keyboard_alone_is_enough(editor):
     assert [key["position"][0] for key in keys(editor)] == [0, 0.5, 1, 1.5]
     editor.keyboard.press("Control+Shift+Z")
     assert [key["position"][0] for key in keys(editor)] == [0, 1, 0.5, 1.5]
-    plan(editor).focus()
+    editor.locator(".fwp-keys").nth(1).focus()
     editor.keyboard.press("n")
     editor.keyboard.press("ArrowUp")
     editor.keyboard.press("PageUp")
     editor.keyboard.press(".")
     changed = [key for key in keys(editor) if key["position"][2] > 0]
     assert len(changed) == 1 and changed[0]["position"][1] < 0 and changed[0]["quaternion"][2] > 0
-    editor.locator(".fwp-view canvas").nth(0).focus()
+    editor.locator(".fwp-keys").nth(0).focus()
     editor.keyboard.press("w")
     editor.keyboard.press("k")
     assert len(keys(editor)) == 5
+
+
+def test_keyframes_are_copied_pasted_and_duplicated(editor):
+    keyframes(editor)
+    editor.locator(".fwp-card").nth(1).click()
+    editor.keyboard.press("Control+c")
+    editor.locator(".fwp-card").nth(3).click()
+    editor.keyboard.press("Control+v")
+    assert [key["position"][0] for key in keys(editor)] == [0, 0.5, 1, 1.5, 0.5]
+    editor.keyboard.press("Control+d")
+    assert [key["position"][0] for key in keys(editor)] == [0, 0.5, 1, 1.5, 0.5, 0.5]
+    editor.keyboard.press("Control+x")
+    assert len(keys(editor)) == 5
+    editor.keyboard.press("Control+z")
+    editor.keyboard.press("Control+z")
+    editor.keyboard.press("Control+z")
+    assert [key["position"][0] for key in keys(editor)] == [0, 0.5, 1, 1.5]
+    assert editor.evaluate("changes").count("after") == 6  # three edits, three undone
+
+
+def test_a_drag_is_one_step_of_the_graphs_undo(editor):
+    keyframes(editor)
+    editor.evaluate("changes.length = 0")
+    start = place(editor, 1)
+    editor.mouse.move(*start)
+    editor.mouse.down()
+    for step in range(1, 6):
+        editor.mouse.move(start[0] + 4 * step, start[1] - 3 * step)
+        assert editor.evaluate("changes") == []
+    editor.mouse.up()
+    assert editor.evaluate("changes") == ["before", "after"]
+    assert keys(editor)[1]["position"][2] > 0
+    assert editor.evaluate("document.activeElement.localName") == "input"  # what hosts leave the keyboard to
+    editor.keyboard.press("Control+z")
+    assert keys(editor)[1]["position"] == [0.5, 0, 0]
 
 
 def test_every_control_can_be_reached_and_has_a_name(editor):
     keyframes(editor)
     editor.locator(".fwp-card input").nth(1).check(force=True)
     unnamed = editor.evaluate(
-        """[...document.querySelectorAll('.fwp :is(input, select, canvas)')]
+        """[...document.querySelectorAll('.fwp :is(input, select)')]
             .filter((item) => item.tabIndex < 0 || !item.getAttribute('aria-label')).map((item) => item.outerHTML)"""
     )
     assert unnamed == []

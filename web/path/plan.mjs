@@ -37,6 +37,14 @@ export class Plan {
     return this.surface.canvas;
   }
 
+  get elements() {
+    return this.surface.elements;
+  }
+
+  focus() {
+    this.surface.focus();
+  }
+
   /** Kept in the node: what is in the middle (x, z) and pixels per world unit, if the plan was moved by hand. */
   get view() {
     return this.editor.host.view.plan;
@@ -226,14 +234,14 @@ export class Plan {
     canvas.addEventListener(
       "wheel",
       (event) => {
-        if (document.activeElement !== canvas) return;
+        if (!this.surface.focused) return;
         event.preventDefault();
         event.stopPropagation();
         this.zoom(Math.exp(-0.0012 * event.deltaY), this.surface.place(event));
       },
       { passive: false },
     );
-    canvas.addEventListener("keydown", (event) => {
+    this.surface.keys.addEventListener("keydown", (event) => {
       if (planKey(this, event)) event.preventDefault();
       else this.editor.command(event);
     });

@@ -10,7 +10,7 @@ export const STYLE = `
 .fwp input[type=button]:hover:not(:disabled) { border-color: #ffb048; }
 .fwp input[type=button][aria-pressed=true] { border-color: #ffb048; color: #ffb048; }
 .fwp input:disabled { opacity: 0.4; cursor: default; }
-.fwp :is(input, select, canvas):focus-visible, .fwp-card:has(input:focus-visible) { outline: 2px solid #ffb048; outline-offset: 1px; }
+.fwp :is(input, select):focus-visible, .fwp-card:has(input:focus-visible) { outline: 2px solid #ffb048; outline-offset: 1px; }
 .fwp-play { width: 34px; }
 .fwp input[type=range] { flex: 1; min-width: 40px; accent-color: #7dffb0; border: 0; background: none; padding: 0; }
 .fwp-frame { min-width: 48px; text-align: right; font-variant-numeric: tabular-nums; opacity: 0.85; }
@@ -19,7 +19,8 @@ export const STYLE = `
 @container (max-aspect-ratio: 4/3) { .fwp-pair { flex-direction: column; } }
 .fwp-view { flex: 1; min-width: 0; min-height: 0; position: relative; border-radius: 6px; overflow: hidden; border: 1px solid var(--border-color, #4a4d55); }
 .fwp-view canvas { position: absolute; inset: 0; width: 100%; height: 100%; display: block; touch-action: none; border-radius: 6px; }
-.fwp-view canvas:focus-visible { outline-offset: -2px; }
+.fwp .fwp-keys { position: absolute; inset: 0; width: 100%; height: 100%; opacity: 0; pointer-events: none; }
+.fwp-keys:focus-visible ~ canvas { outline: 2px solid #ffb048; outline-offset: -2px; }
 .fwp-note { padding: 2px 2px 0; opacity: 0.85; flex: 1; min-width: 0; }
 .fwp-error { color: #ff9b8a; user-select: text; }
 .fwp-strip { display: flex; flex-direction: column; gap: 4px; }

@@ -33,6 +33,10 @@ export class View3D {
     return this.surface.canvas;
   }
 
+  get elements() {
+    return this.surface.elements;
+  }
+
   /** The camera that would be drawn through, with the field of view that shows all of its picture. */
   viewing(model) {
     if (!model.through) return this.camera;
@@ -201,7 +205,7 @@ export class View3D {
     canvas.addEventListener(
       "wheel",
       (event) => {
-        if (document.activeElement !== canvas) return; // the graph zooms until the view has been clicked
+        if (!this.surface.focused) return; // the graph zooms until the view has been clicked
         event.preventDefault();
         event.stopPropagation();
         this.#leaveThrough(this.editor.model());
@@ -211,7 +215,7 @@ export class View3D {
       },
       { passive: false },
     );
-    canvas.addEventListener("keydown", (event) => {
+    this.surface.keys.addEventListener("keydown", (event) => {
       if (!this.#key(event)) this.editor.command(event);
       else event.preventDefault();
     });

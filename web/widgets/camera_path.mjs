@@ -23,6 +23,7 @@ export function attachCameraPath(node, app, api) {
   const host = {
     values: () => Object.fromEntries(READ.map((name) => [name, widget(name)?.value])),
     write: (values) => write(node, app, values, widget),
+    finish: () => recordStep(app),
     get view() {
       return viewState(node);
     },
@@ -35,7 +36,6 @@ export function attachCameraPath(node, app, api) {
   editor = new Editor(host);
   setEditor(node, editor);
   root.append(editor.element);
-  leaveUndoAlone(root);
 
   const shown = node.addDOMWidget("camera_path_editor", "FLASHWORLD_CAMERA_PATH", root, {
     serialize: false,
@@ -79,9 +79,8 @@ function outside(node, source) {
   return "";
 }
 
-/** Sets widget values as if somebody had typed them, as one step of the graph's own undo. */
+/** Sets widget values as if somebody had typed them. */
 function write(node, app, values, widget) {
-  app.canvas?.emitBeforeChange?.();
   for (const [name, value] of Object.entries(values)) {
     const item = widget(name);
     if (!item || item.value === value) continue;
@@ -89,6 +88,11 @@ function write(node, app, values, widget) {
     item.callback?.(value, app.canvas, node);
   }
   makeRoom(node);
+}
+
+/** Makes what has changed since the last time one step of the graph's own undo: a whole drag, not each of its moves. */
+function recordStep(app) {
+  app.canvas?.emitBeforeChange?.();
   app.canvas?.emitAfterChange?.();
 }
 
@@ -125,12 +129,4 @@ function viewState(node) {
   const view = (properties.flashworld_path = record(properties.flashworld_path));
   view.plan = record(view.plan);
   return view;
-}
-
-/**
- * ComfyUI undoes in the whole graph on Ctrl+Z unless a text is being edited, and tells by the `type` of the focused
- * element. The canvases have an undo of their own, so they say that they are one.
- */
-function leaveUndoAlone(root) {
-  for (const canvas of root.querySelectorAll("canvas")) canvas.type = "textarea";
 }
