@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
 from viewer_tools import POSES, picture, psnr, reference, scene
 
 from flashworld_core.formats.scenes.stream import FIRST_CHUNK
+from flashworld_core.gaussians import Gaussians
 
 pytestmark = pytest.mark.browser
 
@@ -95,7 +99,8 @@ def test_lost_and_restored_context(viewer):
       await changed;
     }"""
     viewer.run(lost)
-    assert viewer.call("view", "one", POSES[1]) == before
+    again = picture(viewer.call("view", "one", POSES[1]))
+    assert psnr(again, picture(before)) > 50  # pieces may end elsewhere, and with them what is skipped as finished
     assert psnr(picture(before), reference(gaussians, POSES[1])) > 42
 
 
@@ -126,9 +131,9 @@ def test_disposal_leaves_nothing(viewer):
       return { during, after, last: { ...live }, workers, inside, lost: gpu.gl.isContextLost() };
     }"""
     found = viewer.run(counting, viewer.serve(scene(3000)))
-    # Two viewers of one scene: its four tables once, two orders; picture, tiles and records are the page's.
-    assert found["during"]["Texture"] == 4 + 2 + 2 + 2, found
-    assert found["after"]["Texture"] == 2 + 2 and found["after"]["Buffer"] == 0, found
+    # Two viewers of one scene: its four tables once; an order, a picture and tiles of each; two records of the page.
+    assert found["during"]["Texture"] == 4 + 2 * 3 + 2, found
+    assert found["after"]["Texture"] == 2 and found["after"]["Buffer"] == 0, found
     assert found["last"]["Texture"] == found["last"]["Framebuffer"] == found["last"]["Renderbuffer"] == 0, found
     assert found["workers"] == 1 and found["inside"] == [0, 0] and found["lost"], found
 
@@ -238,8 +243,8 @@ def test_a_scene_off_screen_is_not_drawn(viewer):
       one.holder.parentElement.style.marginTop = "3000px";
       await new Promise((done) => setTimeout(done, 300));
       let drawn = 0;
-      const draw = one.stage.renderer.draw;
-      one.stage.renderer.draw = function (...rest) { drawn++; return draw.apply(this, rest); };
+      const start = one.stage.renderer.start;
+      one.stage.renderer.start = function (...rest) { drawn++; return start.apply(this, rest); };
       one.setView({ position: [1, 0, 0], quaternion: [1, 0, 0, 0] });
       await new Promise((done) => setTimeout(done, 300));
       const away = drawn;
@@ -249,3 +254,53 @@ def test_a_scene_off_screen_is_not_drawn(viewer):
     }"""
     away, back = viewer.run(hidden)
     assert away == 0 and back > 0
+
+
+def oversized(count: int, size: float = 3.0) -> Gaussians:
+    """Faint Gaussians that all cover the whole picture: the graphics card has to shade every pixel of every one."""
+    made = scene(count, degree=0)
+    return dataclasses.replace(made, scales=torch.full_like(made.scales, size), opacities=torch.full((count,), 0.01))
+
+
+def test_a_scene_too_heavy_for_the_machine_neither_blocks_the_page_nor_goes_unsaid(viewer, shots):
+    page = viewer.page
+    address = viewer.serve(oversized(8_000))
+    page.evaluate(
+        """url => {
+            window.gap = 0;
+            let before = performance.now();
+            setInterval(() => { gap = Math.max(gap, performance.now() - before); before = performance.now(); }, 20);
+            tools.open("one", url, { toolbar: true, large: true, adaptive: true });
+            return null;
+        }""",
+        address,
+    )
+    page.get_by_text("s to draw").wait_for(timeout=60_000)
+    page.screenshot(path=shots / "viewer_slow.png")
+    page.mouse.move(200, 200)
+    page.mouse.down()
+    for step in range(20):
+        page.mouse.move(200 + 5 * step, 200)
+        page.wait_for_timeout(20)
+    page.mouse.up()
+    assert viewer.run("tools.viewers.one.getView()")["quaternion"][2] != 0
+    page.get_by_role("button", name="Fewer splats").click()
+    viewer.run("tools.viewers.one.settled()")
+    assert viewer.run("tools.viewers.one.stats.shown") < 6000
+    assert viewer.run("tools.viewers.one.stage.frameTime") < 1500
+    page.get_by_text("of the splats are drawn").wait_for()
+    page.screenshot(path=shots / "viewer_fewer.png")
+    assert viewer.run("gap") < 1000, "the page stood still"
+
+
+def test_the_counter_tells_what_one_waits_for(viewer):
+    viewer.open("one", oversized(1500))
+    waited = """async () => {
+      const { one } = tools.viewers;
+      const began = performance.now();
+      one.setView({ position: [0.3, 0, 0], quaternion: [1, 0, 0.05, 0] });
+      await one.settled();
+      return [performance.now() - began, one.stats.frameTime];
+    }"""
+    waited, told = viewer.run(waited)
+    assert waited > 30 and 0.3 * waited < told < 1.2 * waited, (waited, told)

@@ -6,6 +6,9 @@ import {
   FULL_SCREEN, PROJECT, RESOLVE, SATURATED, SPLAT_FRAGMENT, SPLAT_VERTEX, TILE, TILES, WIDTH,
 } from "./shaders.mjs";
 
+const FIRST_SPEED = 50_000; // until the first picture has been timed: that of a processor
+const SHORT = 12; // milliseconds
+
 let shared = null;
 
 /**
@@ -21,6 +24,7 @@ export function acquireGpu() {
 export class Gpu {
   constructor() {
     this.users = 0;
+    this.speed = FIRST_SPEED; // work per millisecond
     this.listeners = new Set();
     this.canvas = document.createElement("canvas");
     this.canvas.width = this.canvas.height = 1;
@@ -53,25 +57,62 @@ export class Gpu {
     return () => this.listeners.delete(listener);
   }
 
-  /** Makes room for a picture on the canvas and in the picture it is resolved from. */
+  /** Makes room for a picture on the canvas. */
   resize(width, height) {
-    const { gl, canvas } = this;
-    if (canvas.width < width || canvas.height < height) {
-      canvas.width = Math.max(canvas.width, width);
-      canvas.height = Math.max(canvas.height, height);
-    }
-    if (this.picture && this.picture.width >= width && this.picture.height >= height) return;
-    const size = [Math.max(width, this.picture?.width ?? 0), Math.max(height, this.picture?.height ?? 0)];
-    this.#deletePicture();
-    const texture = this.texture(this.half ? gl.RGBA16F : gl.RGBA8, ...size);
+    const { canvas } = this;
+    if (canvas.width >= width && canvas.height >= height) return;
+    canvas.width = Math.max(canvas.width, width);
+    canvas.height = Math.max(canvas.height, height);
+  }
+
+  /**
+   * Textures and framebuffers to draw a picture of up to this size into.
+   *
+   * @returns {object} to be given to `deletePicture`
+   */
+  createPicture(width, height) {
+    const { gl } = this;
+    const texture = this.texture(this.half ? gl.RGBA16F : gl.RGBA8, width, height);
     const depth = gl.createRenderbuffer();
     gl.bindRenderbuffer(gl.RENDERBUFFER, depth);
-    gl.renderbufferStorage(gl.RENDERBUFFER, gl.DEPTH_COMPONENT16, ...size);
-    const tiles = this.texture(gl.R8, ...size.map((pixels) => Math.ceil(pixels / TILE)));
-    this.picture = {
-      texture, depth, tiles, width: size[0], height: size[1], tilesTarget: this.framebuffer([tiles]),
+    gl.renderbufferStorage(gl.RENDERBUFFER, gl.DEPTH_COMPONENT16, width, height);
+    const tiles = this.texture(gl.R8, Math.ceil(width / TILE), Math.ceil(height / TILE));
+    return {
+      texture, depth, tiles, width, height, generation: this.generation, tilesTarget: this.framebuffer([tiles]),
       target: this.framebuffer([texture], depth), marks: this.framebuffer([], depth),
     };
+  }
+
+  deletePicture(picture) {
+    const { gl } = this;
+    if (picture?.generation !== this.generation) return; // gone with its context
+    for (const name of ["target", "marks", "tilesTarget"]) gl.deleteFramebuffer(picture[name]);
+    gl.deleteTexture(picture.texture);
+    gl.deleteTexture(picture.tiles);
+    gl.deleteRenderbuffer(picture.depth);
+  }
+
+  /** Resolves when the graphics card has done all it was given so far, or has been lost. */
+  finished() {
+    const { gl } = this;
+    const sync = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+    gl.flush();
+    return new Promise((resolve) => {
+      const look = () => {
+        const over = !sync || gl.isContextLost() || gl.getSyncParameter(sync, gl.SYNC_STATUS) === gl.SIGNALED;
+        if (!over) return setTimeout(look, 1);
+        gl.deleteSync(sync);
+        resolve();
+      };
+      setTimeout(look, 0);
+    });
+  }
+
+  /** Notes how long some work took; see SplatRenderer.work. Short times say little: they are mostly waiting. */
+  learn(work, milliseconds) {
+    const measured = work / Math.max(milliseconds, 0.5);
+    if (measured < this.speed && milliseconds < SHORT) return;
+    this.speed = 0.4 * this.speed + 0.6 * Math.min(Math.max(measured, this.speed / 16), 8 * this.speed);
   }
 
   /** Makes room for `count` records. */
@@ -82,7 +123,7 @@ export class Gpu {
     const height = Math.min(Math.max(rows, Math.ceil(1.25 * (this.records?.rows ?? 0))), this.maxRows);
     this.#deleteRecords();
     const textures = [0, 1].map(() => this.texture(gl.RGBA32UI, WIDTH, height));
-    this.records = { textures, rows: height, target: this.framebuffer(textures) };
+    this.records = { textures, rows: height, target: this.framebuffer(textures), of: null };
   }
 
   texture(format, width, height) {
@@ -138,25 +179,14 @@ export class Gpu {
       resolve: this.#program(FULL_SCREEN, RESOLVE),
     };
     this.vertexArray = gl.createVertexArray(); // empty: shaders find everything by gl_VertexID
-    this.picture = this.records = null;
+    this.records = null;
   }
 
   #destroy() {
     const { gl } = this;
-    this.#deletePicture();
     this.#deleteRecords();
     for (const { program } of Object.values(this.programs)) gl.deleteProgram(program);
     gl.deleteVertexArray(this.vertexArray);
-  }
-
-  #deletePicture() {
-    const { gl, picture } = this;
-    if (!picture) return;
-    for (const name of ["target", "marks", "tilesTarget"]) gl.deleteFramebuffer(picture[name]);
-    gl.deleteTexture(picture.texture);
-    gl.deleteTexture(picture.tiles);
-    gl.deleteRenderbuffer(picture.depth);
-    this.picture = null;
   }
 
   #deleteRecords() {

@@ -3,6 +3,7 @@
 import { ALPHA_MIN, TANGENT_LIMIT } from "./constants.mjs";
 
 const BUCKETS = 1 << 16;
+export const AREAS = 256;
 
 /** Positions and reaches of a scene's Gaussians; grows chunk by chunk. */
 export class SceneIndex {
@@ -14,6 +15,7 @@ export class SceneIndex {
     this.depths = new Float32Array(capacity);
     this.depthBits = new Uint32Array(this.depths.buffer);
     this.histogram = new Uint32Array(BUCKETS);
+    this.covered = new Float64Array(BUCKETS);
   }
 
   /** @param {import("./format.mjs").Chunk} chunk */
@@ -43,11 +45,13 @@ export class SceneIndex {
    * @param {number} camera.tangentY half its height, both including any margin
    * @param {number} camera.near only near < z < far are seen
    * @param {number} camera.far
+   * @param {number} [camera.share] of the Gaussians to use, spread evenly over the scene
    * @param {Uint32Array} [reuse] memory for the result if it is large enough
-   * @returns {{order: Uint32Array, depths: number[]}} indices, nearest first, equal depths in the order of the file;
-   *   depths below which 2 % and 98 % of them lie
+   * @returns {{order: Uint32Array, depths: number[], areas: Float64Array}} indices, nearest first, equal depths in the
+   *   order of the file; depths below which 2 % and 98 % of them lie; the area at depth 1 that the first i / AREAS of
+   *   them cover, overlaps counted, i from 0 to AREAS
    */
-  see({ position, rotation, tangentX, tangentY, near, far }, reuse) {
+  see({ position, rotation, tangentX, tangentY, near, far, share = 1 }, reuse) {
     const { rows, visible, depths, depthBits, histogram, count } = this;
     const [px, py, pz] = position;
     const [r00, r01, r02, r10, r11, r12, r20, r21, r22] = rotation;
@@ -55,7 +59,9 @@ export class SceneIndex {
     const slackX = Math.hypot(1, TANGENT_LIMIT * tangentX);
     const slackY = Math.hypot(1, TANGENT_LIMIT * tangentY);
     let found = 0;
+    const kept = share < 1 ? Math.floor(share * 2 ** 32) : 2 ** 32;
     for (let i = 0, j = 0; i < count; i++, j += 4) {
+      if (kept < 2 ** 32 && Math.imul(i, 0x9e3779b1) >>> 0 >= kept) continue;
       const x = rows[j] - px;
       const y = rows[j + 1] - py;
       const z = rows[j + 2] - pz;
@@ -67,12 +73,14 @@ export class SceneIndex {
       depths[found] = depth;
       visible[found++] = i;
     }
-    return this.#sorted(found, depths, depthBits, visible, histogram, reuse);
+    return this.#sorted(found, depthBits, 4 * tangentX * tangentY, reuse);
   }
 
-  #sorted(found, depths, bits, visible, histogram, reuse) {
+  #sorted(found, bits, wholeView, reuse) {
+    const { rows, visible, depths, histogram, covered } = this;
     const order = reuse && reuse.length >= found ? reuse.subarray(0, found) : new Uint32Array(found);
-    if (found === 0) return { order, depths: [1, 1] };
+    const areas = new Float64Array(AREAS + 1);
+    if (found === 0) return { order, depths: [1, 1], areas };
     // The bits of positive floats rise with their logarithm, so buckets are as fine near by as depth deserves.
     let low = 0xffffffff;
     let high = 0;
@@ -83,16 +91,29 @@ export class SceneIndex {
     }
     const factor = (BUCKETS - 1) / Math.max(1, high - low);
     histogram.fill(0);
-    for (let i = 0; i < found; i++) histogram[(bits[i] = ((bits[i] - low) * factor) | 0)]++;
+    covered.fill(0);
+    for (let i = 0; i < found; i++) {
+      const across = rows[4 * visible[i] + 3] / depths[i];
+      const bucket = ((bits[i] - low) * factor) | 0; // bits are the depths' own memory
+      covered[bucket] += Math.min(Math.PI * across * across, wholeView);
+      histogram[bucket]++;
+      bits[i] = bucket;
+    }
     const [near, far] = [quantile(histogram, 0.02 * found), quantile(histogram, 0.98 * found)];
     let sum = 0;
-    for (let b = 0; b < BUCKETS; b++) {
+    let area = 0;
+    for (let b = 0, part = 1; b < BUCKETS; b++) {
       const size = histogram[b];
       histogram[b] = sum;
       sum += size;
+      // Within a bucket the area is spread evenly.
+      for (; part <= AREAS && (part / AREAS) * found <= sum; part++) {
+        areas[part] = area + (covered[b] * ((part / AREAS) * found - histogram[b])) / Math.max(size, 1);
+      }
+      area += covered[b];
     }
     for (let i = 0; i < found; i++) order[histogram[bits[i]]++] = visible[i];
-    return { order, depths: [near, far].map((bucket) => floatOfBits(low + bucket / factor)) };
+    return { order, areas, depths: [near, far].map((bucket) => floatOfBits(low + bucket / factor)) };
   }
 }
 

@@ -1,10 +1,13 @@
-/** Draws one view of a scene with the shared context. */
+/** Draws one view of a scene with the shared context, at once or in pieces. */
 import { lowPass } from "./constants.mjs";
-import { MODES, TILE, WIDTH } from "./shaders.mjs";
+import { AREAS } from "./order.mjs";
+import { MODES, POINT_RADIUS, TILE, WIDTH } from "./shaders.mjs";
 
 // Shares of the visible Gaussians, nearest first, after each of which finished pixels are marked.
-const BATCHES = Object.freeze([0.04, 0.1, 0.2, 0.35, 0.6, 1]);
+const BATCHES = Object.freeze([0.04, 0.1, 0.2, 0.35, 0.6]);
 const SMALLEST_BATCH = 8192;
+const SMALLEST_PIECE = 4;
+const WORK_OF_EACH = 40; // pixels that cost as much as a Gaussian costs apart from its own
 
 export class SplatRenderer {
   /** @param {import("./gpu.mjs").Gpu} gpu */
@@ -13,23 +16,40 @@ export class SplatRenderer {
     this.order = new Uint32Array(0);
     this.orderTexture = null;
     this.depths = [1, 10];
+    this.areas = new Float64Array(AREAS + 1);
+    this.picture = null; // its own, so that pictures of several viewers can be in work
+    this.view = null; // of the picture in work
+    this.next = this.count = 0;
   }
 
-  /** @param {Uint32Array} order visible Gaussians, nearest first */
-  setOrder(order, depths) {
-    this.order = order;
-    this.depths = depths;
+  /** @param {{order: Uint32Array, depths: number[], areas: Float64Array}} seen as SceneIndex.see gives it */
+  setOrder({ order, depths, areas }) {
+    Object.assign(this, { order, depths, areas });
     this.uploaded = false;
+    this.view = null;
   }
 
   dispose() {
-    if (this.orderTexture?.generation === this.gpu.generation) this.gpu.gl.deleteTexture(this.orderTexture.texture);
-    this.orderTexture = null;
+    const { gpu } = this;
+    if (this.orderTexture?.generation === gpu.generation) gpu.gl.deleteTexture(this.orderTexture.texture);
+    gpu.deletePicture(this.picture);
+    if (gpu.records?.of === this) gpu.records.of = null;
+    this.orderTexture = this.picture = this.view = null;
     this.order = new Uint32Array(0);
   }
 
+  /** What drawing the first `part` (0 to 1) of the order costs: pixels to be shaded at most, and as many again for the rest. */
+  work({ mode, focal }, part = 1) {
+    const count = part * this.order.length;
+    if (mode === "points") return (WORK_OF_EACH + Math.PI * POINT_RADIUS ** 2) * count;
+    const place = part * AREAS;
+    const low = Math.min(Math.floor(place), AREAS - 1);
+    const area = this.areas[low] + (place - low) * (this.areas[low + 1] - this.areas[low]);
+    return WORK_OF_EACH * count + area * focal * focal;
+  }
+
   /**
-   * Draw onto the lower left of the shared canvas.
+   * Begins a picture, which `piece` and `finish` complete.
    *
    * @param {import("./scene.mjs").Scene | null} scene
    * @param {object} view
@@ -45,27 +65,98 @@ export class SplatRenderer {
    * @param {boolean} view.soft as soft as the views the scene was made from
    * @param {number[]} view.background [3] in 0..1
    */
-  draw(scene, view) {
+  start(scene, view) {
     const { gpu } = this;
+    const { gl } = gpu;
+    Object.assign(this, { scene, view });
+    this.count = scene?.textures() ? this.order.length : 0;
+    this.next = 0; // the first Gaussian not drawn yet
+    this.#makeRoom(view.width, view.height);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.picture.target);
+    gl.viewport(0, 0, view.width, view.height);
+    gl.clearColor(0, 0, 0, 0);
+    gl.clearDepth(1);
+    gl.depthMask(true);
+    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
+    if (gpu.records) gpu.records.of = null;
+  }
+
+  get done() {
+    return this.next >= this.count;
+  }
+
+  /** How much of the picture is drawn, 0 to 1. */
+  get share() {
+    return this.done ? 1 : this.work(this.view, this.next / this.count) / this.work(this.view);
+  }
+
+  /**
+   * Draws on, behind what is drawn already.
+   *
+   * @param {number} allowed how much work to do at most, as `work` counts it
+   * @returns {number} the work done
+   */
+  piece(allowed) {
+    const { gpu, scene, view, count } = this;
+    const { gl } = gpu;
+    const first = this.next;
+    if (!view || this.done || gpu.lost) {
+      this.next = this.count;
+      return 0;
+    }
+    gl.bindVertexArray(gpu.vertexArray);
+    gl.disable(gl.BLEND);
+    gl.disable(gl.DEPTH_TEST);
+    if (gpu.records?.of !== this) this.#project(scene, scene.textures(), count, view);
+    const end = this.#endOf(first, allowed);
+    for (const share of [...BATCHES, 1]) {
+      const last = Math.min(Math.floor(share * count), end);
+      if (last <= this.next || (last < end && last - this.next < SMALLEST_BATCH)) continue;
+      this.#splat(this.next, last);
+      this.next = last;
+    }
+    gpu.unbindTextures();
+    gl.bindVertexArray(null);
+    return this.work(view, this.next / count) - this.work(view, first / count);
+  }
+
+  /** The Gaussian up to which the work stays within what is allowed; at least a few are drawn. */
+  #endOf(first, allowed) {
+    const { view, count } = this;
+    if (allowed === Infinity) return count;
+    const most = this.work(view, first / count) + allowed;
+    let [low, high] = [first / count, 1];
+    if (this.work(view) <= most) return count;
+    for (let i = 0; i < 24; i++) {
+      const middle = (low + high) / 2;
+      if (this.work(view, middle) <= most) low = middle;
+      else high = middle;
+    }
+    return Math.min(count, Math.max(Math.floor(low * count), first + SMALLEST_PIECE));
+  }
+
+  /** Puts the picture, as far as it is drawn, onto the lower left of the shared canvas. @returns its size in pixels */
+  finish() {
+    const { gpu, view } = this;
     const { gl } = gpu;
     const { width, height } = view;
     gpu.resize(width, height);
     gl.bindVertexArray(gpu.vertexArray);
     gl.disable(gl.BLEND);
     gl.disable(gl.DEPTH_TEST);
-    const tables = scene?.textures();
-    const count = tables ? this.order.length : 0;
-    if (count) this.#project(scene, tables, count, view);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, gpu.picture.target);
-    gl.viewport(0, 0, width, height);
-    gl.clearColor(0, 0, 0, 0);
-    gl.clearDepth(1);
-    gl.depthMask(true);
-    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
-    if (count) this.#splat(count, view);
     this.#resolve(view);
     gpu.unbindTextures();
     gl.bindVertexArray(null);
+    return { width, height };
+  }
+
+  #makeRoom(width, height) {
+    const { gpu, picture } = this;
+    const alive = picture?.generation === gpu.generation;
+    if (alive && picture.width >= width && picture.height >= height) return;
+    const size = [Math.max(width, alive ? picture.width : 0), Math.max(height, alive ? picture.height : 0)];
+    gpu.deletePicture(picture);
+    this.picture = gpu.createPicture(...size);
   }
 
   #project(scene, tables, count, view) {
@@ -91,6 +182,7 @@ export class SplatRenderer {
     gl.bindFramebuffer(gl.FRAMEBUFFER, gpu.records.target);
     gl.viewport(0, 0, WIDTH, Math.ceil(count / WIDTH));
     gl.drawArrays(gl.TRIANGLES, 0, 3);
+    gpu.records.of = this;
   }
 
   #uploadOrder(scene) {
@@ -114,29 +206,25 @@ export class SplatRenderer {
     }
   }
 
-  #splat(count, view) {
-    const { gpu } = this;
+  #splat(first, last) {
+    const { gpu, view } = this;
     const { gl } = gpu;
-    const [uShape, uLook] = gpu.records.textures;
     gl.enable(gl.DEPTH_TEST);
     gl.depthFunc(gl.LEQUAL);
-    let first = 0;
-    for (const share of BATCHES) {
-      const last = share === 1 ? count : Math.floor(share * count);
-      if (share < 1 && last - first < SMALLEST_BATCH) continue;
-      if (first > 0) this.#markFinished(view);
-      const { program, at } = gpu.programs.splat;
-      gl.useProgram(program);
-      gpu.bindTextures(gpu.programs.splat, { uShape, uLook, uTiles: gpu.picture.tiles });
-      gl.uniform1i(at.uFirst, first);
-      gl.uniform1i(at.uHard, view.mode === "points" ? 1 : 0);
-      gl.uniform2f(at.uSize, view.width, view.height);
-      gl.depthMask(false);
-      gl.enable(gl.BLEND);
-      gl.blendFunc(gl.ONE_MINUS_DST_ALPHA, gl.ONE); // nearest first: each new one goes under what is there
-      gl.drawArrays(gl.TRIANGLES, 0, 3 * (last - first));
-      first = last;
-    }
+    if (first > 0) this.#markFinished(view);
+    const [uShape, uLook] = gpu.records.textures;
+    const { program, at } = gpu.programs.splat;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.picture.target);
+    gl.viewport(0, 0, view.width, view.height);
+    gl.useProgram(program);
+    gpu.bindTextures(gpu.programs.splat, { uShape, uLook, uTiles: this.picture.tiles });
+    gl.uniform1i(at.uFirst, first);
+    gl.uniform1i(at.uHard, view.mode === "points" ? 1 : 0);
+    gl.uniform2f(at.uSize, view.width, view.height);
+    gl.depthMask(false);
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.ONE_MINUS_DST_ALPHA, gl.ONE); // nearest first: each new one goes under what is there
+    gl.drawArrays(gl.TRIANGLES, 0, 3 * (last - first));
     gl.disable(gl.DEPTH_TEST);
     gl.disable(gl.BLEND);
   }
@@ -149,22 +237,21 @@ export class SplatRenderer {
     const enough = gpu.half ? 0.998 : 0.9975;
     gl.disable(gl.BLEND);
     gl.useProgram(saturated.program);
-    gpu.bindTextures(saturated, { uPicture: gpu.picture.texture });
+    gpu.bindTextures(saturated, { uPicture: this.picture.texture });
     gl.uniform1f(saturated.at.uEnough, enough);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, gpu.picture.marks);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.picture.marks);
+    gl.viewport(0, 0, width, height);
     gl.depthMask(true);
     gl.depthRange(0, 0); // nearer than the splats, which lie in the middle
     gl.drawArrays(gl.TRIANGLES, 0, 3);
     gl.depthRange(0, 1);
     gl.useProgram(tiles.program);
-    gpu.bindTextures(tiles, { uPicture: gpu.picture.texture });
+    gpu.bindTextures(tiles, { uPicture: this.picture.texture });
     gl.uniform1f(tiles.at.uEnough, enough);
     gl.uniform2f(tiles.at.uSize, width, height);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, gpu.picture.tilesTarget);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.picture.tilesTarget);
     gl.viewport(0, 0, Math.ceil(width / TILE), Math.ceil(height / TILE));
     gl.drawArrays(gl.TRIANGLES, 0, 3);
-    gl.viewport(0, 0, width, height);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, gpu.picture.target);
   }
 
   #resolve(view) {
@@ -174,7 +261,7 @@ export class SplatRenderer {
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     gl.viewport(0, 0, view.width, view.height);
     gl.useProgram(program);
-    gpu.bindTextures(gpu.programs.resolve, { uPicture: gpu.picture.texture });
+    gpu.bindTextures(gpu.programs.resolve, { uPicture: this.picture.texture });
     gl.uniform3fv(at.uBackground, view.background);
     gl.uniform1i(at.uMode, MODES.indexOf(view.mode));
     gl.uniform2f(at.uDepths, 1 / this.depths[0], 1 / this.depths[1]);

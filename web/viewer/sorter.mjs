@@ -1,5 +1,5 @@
 /** The page's one sort worker, shared by all viewers, ended when the last of them goes. */
-import { SceneIndex } from "./order.mjs";
+import { AREAS, SceneIndex } from "./order.mjs";
 
 let shared = null;
 
@@ -55,8 +55,8 @@ class Sorter {
   /**
    * Sort for one view; a view asks again only after its answer.
    *
-   * @returns {Promise<{order: Uint32Array, depths: number[], known: number, time: number}>} known: Gaussians of the
-   *   scene that took part; time in milliseconds
+   * @returns {Promise<object>} what SceneIndex.see gives, and known: Gaussians of the scene that took part; time in
+   *   milliseconds
    */
   see(view, scene, camera, reuse) {
     return new Promise((resolve) => {
@@ -110,7 +110,8 @@ export function handleSortMessage(scenes, message) {
   const started = performance.now();
   const reuse = message.reuse ? new Uint32Array(message.reuse) : undefined;
   const index = scenes.get(scene);
-  const { order, depths } = index ? index.see(message.camera, reuse) : { order: new Uint32Array(0), depths: [1, 1] };
+  const nothing = { order: new Uint32Array(0), depths: [1, 1], areas: new Float64Array(AREAS + 1) };
+  const seen = index ? index.see(message.camera, reuse) : nothing;
   const known = index ? index.count : 0;
-  return { view: message.view, request: message.request, order, depths, known, time: performance.now() - started };
+  return { view: message.view, ...seen, known, time: performance.now() - started };
 }

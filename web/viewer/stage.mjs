@@ -1,8 +1,8 @@
 /** The picture of a viewer: camera, canvases, and when to sort and draw. */
 import { clipPlanes } from "./constants.mjs";
 import { focalOf, mix, rotationRows, samePose, toPose, viewOf } from "./camera.mjs";
-import { Resolution } from "./resolution.mjs";
-import { SplatRenderer } from "./renderer.mjs";
+import { AREAS } from "./order.mjs";
+import { Painter } from "./painter.mjs";
 import { colorOf } from "./settings.mjs";
 
 const SEEN_MARGIN = 1.15; // wider than the picture, so that a turn meets sorted Gaussians
@@ -11,16 +11,16 @@ const MAX_PIXEL_RATIO = 2;
 const GROWTH = 1.6; // while a scene arrives: drawn anew when there is this much more of it, or all
 
 export class Stage {
-  constructor({ gpu, sorter, box, adaptive, onFrame, onView, overlay, onLost }) {
+  constructor({ gpu, sorter, box, adaptive, onFrame, onSlow, onView, overlay, onLost }) {
     Object.assign(this, { gpu, sorter, box, onFrame, onView, overlay });
     this.id = sorter.newId();
-    this.renderer = new SplatRenderer(gpu);
-    this.resolution = new Resolution(adaptive);
     this.pose = toPose({ position: [0, 0, 0], quaternion: [1, 0, 0, 0] });
     this.focusDistance = 2; // world units ahead: what orbiting turns around
     this.scene = null;
     this.style = { mode: "color", degree: 3, background: [0, 0, 0], empty: "#000000" };
     this.frame = null;
+    this.share = 1; // of the Gaussians that are drawn
+    this.since = null; // when the picture that is not there yet was first wanted
     this.shown = this.sortTime = 0;
     this.seen = null; // camera of the order in use
     this.sorting = false;
@@ -33,7 +33,7 @@ export class Stage {
     this.above = document.createElement("canvas");
     this.above.className = "above";
     box.prepend(this.canvas, this.above);
-    this.context = this.canvas.getContext("2d", { alpha: false });
+    this.painter = new Painter(gpu, this.canvas, adaptive, { onShown: () => this.#pictureShown(), onSlow });
     this.aboveContext = this.above.getContext("2d");
     this.width = this.height = 1; // CSS pixels
     this.resizeObserver = new ResizeObserver(() => this.#measure());
@@ -46,7 +46,8 @@ export class Stage {
     this.stopGpu = gpu.onChange((lost) => {
       onLost(lost);
       this.renderer.uploaded = false;
-      if (!lost) this.redraw();
+      if (lost) this.since = this.painter.cancel() ?? this.since;
+      else this.redraw();
     });
     this.#measure();
   }
@@ -59,7 +60,7 @@ export class Stage {
     this.screenObserver.disconnect();
     this.stopGpu();
     this.stopScene?.();
-    this.renderer.dispose();
+    this.painter.dispose();
     this.scene = null;
     for (const done of this.waiting.splice(0)) done();
     this.canvas.remove();
@@ -70,6 +71,15 @@ export class Stage {
     return this.frame ? this.frame.width / this.frame.height : this.width / this.height;
   }
 
+  get renderer() {
+    return this.painter.renderer;
+  }
+
+  get resolution() {
+    return this.painter.resolution;
+  }
+
+  /** Milliseconds from the wish for a picture to the picture. */
   get frameTime() {
     return this.resolution.frameTime;
   }
@@ -86,8 +96,9 @@ export class Stage {
     this.stopScene?.();
     this.scene = scene;
     this.seen = null;
-    this.renderer.setOrder(new Uint32Array(0), [1, 10]);
-    this.shown = 0;
+    this.share = 1;
+    this.#setOrder({ order: new Uint32Array(0), depths: [1, 10], areas: new Float64Array(AREAS + 1) });
+    this.painter.empty = true;
     this.stopScene = scene?.onChange(() => this.#hasGrown() && this.redraw());
     this.redraw();
   }
@@ -126,9 +137,17 @@ export class Stage {
     this.redraw();
   }
 
+  /** Draws only a share of the Gaussians, spread evenly over the scene; 1 for all. */
+  setShare(share) {
+    this.share = Math.min(Math.max(share, 0.001), 1);
+    this.painter.cancel();
+    this.redraw();
+  }
+
   /** Draw with the next animation frame. */
   redraw() {
     this.dirty = true;
+    this.since ??= performance.now();
     if (!this.request && !this.disposed) this.request = requestAnimationFrame(this.#tick);
   }
 
@@ -160,44 +179,41 @@ export class Stage {
     for (const step of [...this.steps]) if (!step(seconds)) this.steps.delete(step);
     this.before = this.steps.size ? now : undefined;
     if (this.steps.size) this.redraw();
-    if (this.dirty && !this.gpu.lost) this.#draw(now);
+    if (this.dirty && !this.gpu.lost && !this.painter.committed) this.#draw();
   };
 
-  #draw(now) {
+  #draw() {
     this.dirty = false;
-    const camera = this.#camera();
-    this.#sort(camera);
-    const scale = this.resolution.scale;
-    const width = Math.max(1, Math.round(this.canvas.width * scale));
-    const height = Math.max(1, Math.round(this.canvas.height * scale));
-    const started = performance.now();
-    if (this.renderer.order.length) this.#drawScene(camera, width, height);
-    else {
-      this.context.fillStyle = this.style.empty; // no need to trouble the graphics card
-      this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
+    this.painter.cancel(); // another view is wanted now, since another time
+    const since = this.since ?? performance.now();
+    this.since = null;
+    this.#sort(this.#camera());
+    if (this.renderer.order.length) {
+      this.painter.paint(this.scene, (width, height) => this.#viewOf(width, height), since);
+    } else {
+      this.painter.clear(this.style.empty); // no need to trouble the graphics card
+      this.#pictureShown();
     }
-    this.resolution.drawn(now, performance.now() - started);
-    clearTimeout(this.refining);
-    if (this.resolution.due !== null) this.refining = setTimeout(() => this.redraw(), this.resolution.due);
     this.#drawAbove();
-    this.onFrame();
-    const settled = !this.sorting && this.#sorted(camera) && !this.dirty && scale === 1 && !this.steps.size;
-    if (settled && (!this.scene || this.scene.error || this.scene.count >= (this.scene.capacity ?? Infinity))) {
-      for (const done of this.waiting.splice(0)) done();
-    }
   }
 
-  #drawScene(camera, width, height) {
-    this.renderer.draw(this.scene, {
-      ...this.style, ...this.#clip, width, height,
-      position: this.pose.position,
-      rotation: camera.rotation,
-      focal: focalOf(this.pose, width, height, this.frame && this.aspect),
-    });
-    const { canvas } = this.gpu;
-    this.context.drawImage(
-      canvas, 0, canvas.height - height, width, height, 0, 0, this.canvas.width, this.canvas.height,
-    );
+  #viewOf(width, height) {
+    const focal = focalOf(this.pose, width, height, this.frame && this.aspect);
+    const { position } = this.pose;
+    return { ...this.style, ...this.#clip, width, height, position, rotation: rotationRows(this.pose), focal };
+  }
+
+  #pictureShown() {
+    if (this.disposed) return;
+    clearTimeout(this.refining);
+    if (this.resolution.due !== null) this.refining = setTimeout(() => this.redraw(), this.resolution.due);
+    this.onFrame();
+    if (this.dirty) return this.redraw();
+    const { scene, painter } = this;
+    if (this.sorting || !this.#sorted(this.#camera()) || !painter.complete || painter.frame || this.steps.size) return;
+    if (!scene || scene.error || scene.count >= (scene.capacity ?? Infinity)) {
+      for (const done of this.waiting.splice(0)) done();
+    }
   }
 
   #camera() {
@@ -208,7 +224,14 @@ export class Stage {
       tangentX: (SEEN_MARGIN * this.width) / 2 / focal,
       tangentY: (SEEN_MARGIN * this.height) / 2 / focal,
       ...this.#clip,
+      share: this.share,
     };
+  }
+
+  #setOrder(seen) {
+    this.since = this.painter.cancel() ?? this.since; // a picture in work has the order before
+    this.renderer.setOrder(seen);
+    this.shown = seen.order.length;
   }
 
   /** Has so much arrived since the order in use was made that it is worth another one? */
@@ -232,12 +255,12 @@ export class Stage {
     const reuse = this.spare;
     this.spare = undefined;
     const answer = await this.sorter.see(this.id, scene.id, camera, reuse);
+    await this.painter.free();
     this.sorting = false;
     if (this.disposed) return;
     if (scene === this.scene) {
       this.spare = this.renderer.order.length ? this.renderer.order.buffer : undefined;
-      this.renderer.setOrder(answer.order, answer.depths);
-      this.shown = answer.order.length;
+      this.#setOrder(answer);
       this.sortTime = answer.time;
       this.seen = { camera, known: answer.known };
     }

@@ -40,6 +40,11 @@ svg { fill: none; stroke: currentColor; stroke-width: 1.4; stroke-linecap: round
   position: absolute; left: 8px; margin: 0; padding: 3px 8px; border-radius: 4px; max-width: calc(100% - 16px);
   background: rgba(20, 22, 26, 0.8); pointer-events: none; z-index: 1;
 }
+.slow {
+  position: absolute; left: 8px; bottom: 8px; display: flex; align-items: center; gap: 8px; max-width: calc(100% - 16px);
+  padding: 4px 4px 4px 8px; border-radius: 4px; background: rgba(20, 22, 26, 0.9); z-index: 2; cursor: default;
+}
+.slow button { background: #ffb454; color: #16181d; font-weight: 600; white-space: nowrap; }
 .status { top: 8px; }
 .message { bottom: 8px; color: #ffcf99; }
 @container (max-width: 460px) { .text { display: none; } }

@@ -105,8 +105,9 @@ export class Toolbar {
   showStats({ count, total, shown, frameTime }) {
     const number = (value) => value.toLocaleString("en-US");
     const text = total > count ? `${number(count)} of ${number(total)} splats` : `${number(count)} splats`;
-    this.figures.textContent = count ? `${text} \u00b7 ${Math.max(1, Math.round(frameTime))} ms` : "";
-    this.figures.title = `${number(shown)} in sight; the graph keeps all ${number(total)}. Time per frame.`;
+    const time = frameTime < 1000 ? `${Math.max(1, Math.round(frameTime))} ms` : `${(frameTime / 1000).toFixed(1)} s`;
+    this.figures.textContent = count ? `${text} \u00b7 ${time}` : "";
+    this.figures.title = `${number(shown)} in sight; the graph keeps all ${number(total)}. Time until a view is drawn.`;
   }
 
   showFullWindow(on) {

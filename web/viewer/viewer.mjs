@@ -47,7 +47,7 @@
  *   redraw()        when something `overlay` draws has changed
  *   settled()       resolves when the picture is final: everything arrived, sorted for this camera and drawn
  *   stats           {count, total, shown, frameTime, sortTime, degree}: Gaussians in the stream, in the scene, in
- *                   sight; milliseconds
+ *                   sight; milliseconds, frameTime from the wish for a picture to the picture
  *   focus()         keyboard focus
  *   dispose()       removes all it made; the element is empty again
  *
@@ -60,6 +60,7 @@ import { openScene } from "./scene.mjs";
 import { Stage } from "./stage.mjs";
 import { Controls } from "./controls.mjs";
 import { Player } from "./player.mjs";
+import { SlowNotice } from "./slow_notice.mjs";
 import { Toolbar } from "./toolbar.mjs";
 import { completeSettings } from "./settings.mjs";
 import { drawPath } from "./path_overlay.mjs";
@@ -89,7 +90,11 @@ class Viewer {
       sorter: this.sorter,
       box: this.picture,
       adaptive: options.adaptive ?? true,
-      onFrame: () => this.toolbar?.showStats(this.stats),
+      onFrame: () => {
+        this.toolbar?.showStats(this.stats);
+        this.notice?.shown();
+      },
+      onSlow: (seconds, done) => this.notice?.working(seconds, done),
       onView: (pose) => {
         this.controls.moved();
         options.onView?.(pose);
@@ -102,7 +107,10 @@ class Viewer {
     });
     this.player = new Player(this.stage, () => this.toolbar?.showPlayer(this.player, this.cameras.length));
     this.controls = new Controls(this.root, this.picture, this.stage, this);
-    if (options.toolbar ?? true) this.toolbar = new Toolbar(this.root, this);
+    if (options.toolbar ?? true) {
+      this.toolbar = new Toolbar(this.root, this);
+      this.notice = new SlowNotice(this.picture, this.stage);
+    }
     this.setFrame(options.frame ?? null);
     this.setSettings({});
   }
