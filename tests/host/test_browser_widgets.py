@@ -49,8 +49,8 @@ GRAPH = """async () => {
 HELPERS = """async () => {
     const files = await (await fetch("/extensions")).json();
     const ours = files.find((file) => /FlashWorld.*extension\\.js$/.test(file)).replace(/extension\\.js$/, "");
-    const modules = ["widgets/camera_path.mjs", "widgets/preview_scene.mjs", "path/document.mjs", "widgets/registry.mjs"];
-    const [path, preview, document_, registry] = await Promise.all(modules.map((file) => import(ours + file)));
+    const names = ["widgets/camera_path", "widgets/preview_scene", "path/document", "widgets/registry"];
+    const [path, preview, document_, registry] = await Promise.all(names.map((name) => import(`${ours}${name}.mjs`)));
     const find = (type) => {
         const walk = (graph) => {
             for (const node of graph.nodes) {

@@ -284,13 +284,16 @@ def test_a_scene_too_heavy_for_the_machine_neither_blocks_the_page_nor_goes_unsa
         page.wait_for_timeout(20)
     page.mouse.up()
     assert viewer.run("tools.viewers.one.getView()")["quaternion"][2] != 0
-    page.get_by_role("button", name="Fewer splats").click()
-    viewer.run("tools.viewers.one.settled()")
-    assert viewer.run("tools.viewers.one.stats.shown") < 6000
-    assert viewer.run("tools.viewers.one.stage.frameTime") < 1500
-    page.get_by_text("of the splats are drawn").wait_for()
+    fewer, drawn = page.get_by_role("button", name="Fewer splats"), page.get_by_text("of the splats are drawn")
+    for _ in range(5):  # a busy machine may take over a second again
+        fewer.click()
+        viewer.run("tools.viewers.one.settled()")
+        if drawn.is_visible():
+            break
+    assert drawn.is_visible() and viewer.run("tools.viewers.one.stage.frameTime") < 1000
+    assert viewer.run("tools.viewers.one.stats.shown") < 4000
     page.screenshot(path=shots / "viewer_fewer.png")
-    assert viewer.run("gap") < 1000, "the page stood still"
+    assert viewer.run("gap") < 2000, "the page stood still"
 
 
 def test_the_counter_tells_what_one_waits_for(viewer):
