@@ -68,6 +68,10 @@ def test_scenes_of_any_size_are_seen(viewer, size):
     gaussians = dataclasses.replace(made, means=made.means * size, scales=made.scales * size)
     viewer.open("one", gaussians)
     assert psnr(viewer.see("one", POSES[0]), reference(gaussians, POSES[0])) > 42
+    depth = picture(viewer.call("set", "one", {"mode": "depth"}))
+    viewer.open("unit", made)
+    viewer.see("unit", POSES[0])
+    assert psnr(depth, picture(viewer.call("set", "unit", {"mode": "depth"}))) > 42
 
 
 def test_generated_scenes_are_as_soft_as_their_own_views(viewer, shots):

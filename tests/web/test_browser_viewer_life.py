@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from viewer_tools import POSES, picture, psnr, reference, scene
+from viewer_tools import POSES, cameras, picture, psnr, reference, scene
 
 from flashworld_core.formats.scenes.stream import FIRST_CHUNK
 from flashworld_core.gaussians import Gaussians
+from flashworld_core.rendering.render import render
 
 pytestmark = pytest.mark.browser
 
@@ -38,6 +39,59 @@ def test_orbit_drag_wheel_and_keys(viewer):
     page.keyboard.press("f")
     framed = viewer.run("tools.viewers.one.getView()")
     assert framed["position"] != nearer["position"] and framed["quaternion"] == nearer["quaternion"]
+
+
+def drag(page, start, by):
+    page.mouse.move(*start)
+    page.mouse.down()
+    for step in range(1, 6):
+        page.mouse.move(start[0] + by[0] * step / 5, start[1] + by[1] * step / 5)
+    page.mouse.up()
+
+
+def nearest_to_lines(views) -> np.ndarray:
+    """The point nearest to the lines of sight of some views: what they turn around."""
+    position = np.array([view["position"] for view in views])
+    w, x, y, z = np.array([view["quaternion"] for view in views]).T
+    ahead = np.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], 1)
+    across = np.eye(3) - ahead[:, :, None] * ahead[:, None, :]
+    return np.linalg.lstsq(across.sum(0), (across @ position[:, :, None]).sum(0)[:, 0], rcond=None)[0]
+
+
+def test_the_first_drag_turns_around_the_scene(viewer):
+    """As Preview Scene opens it: the view first, the scene when it has arrived."""
+    address = viewer.serve(scene())
+    viewer.open("one", None)
+    viewer.run("tools.viewers.one.setView({position: [0, 0, -5], quaternion: [1, 0, 0, 0]})")
+    viewer.run("async (url) => { await tools.viewers.one.load(url, { cameras: [], keepView: true }); }", address)
+    center = viewer.run("tools.viewers.one.scene.header.center")
+    views = [viewer.run("tools.viewers.one.getView()")]
+    for by in ((90, 0), (60, 30)):
+        drag(viewer.page, (100, 100), by)
+        views.append(viewer.run("tools.viewers.one.getView()"))
+    assert abs(nearest_to_lines(views)[2] - center[2]) < 0.05
+
+
+def test_a_double_click_sets_what_is_turned_around(viewer):
+    gaussians = scene()
+    viewer.open("one", gaussians)
+    viewer.see("one", POSES[0])
+    page = viewer.page
+    box = page.locator(".box").bounding_box()
+    at = (100, 150)
+    depth = render(gaussians, cameras(POSES[0]), modes=("expected_depth",)).expected_depth[0, at[1], at[0]]
+    intrinsics = cameras(POSES[0]).intrinsics[0]
+    wanted = [float((at[i] + 0.5 - intrinsics[i, 2]) / intrinsics[i, i] * depth) for i in (0, 1)] + [float(depth)]
+    page.mouse.dblclick(box["x"] + at[0], box["y"] + at[1])
+    page.wait_for_timeout(700)  # it turns there
+    assert np.allclose(viewer.run("tools.viewers.one.controls.pivot"), wanted, rtol=0.03, atol=0.03)
+    views = [viewer.run("tools.viewers.one.getView()")]
+    for by in ((90, 0), (60, 30)):
+        drag(page, (100, 100), by)
+        views.append(viewer.run("tools.viewers.one.getView()"))
+    assert np.allclose(nearest_to_lines(views), wanted, rtol=0.05, atol=0.05)
+    page.keyboard.press("f")
+    assert viewer.run("tools.viewers.one.controls.pivot") is None
 
 
 def test_two_fingers_pinch_and_one_turns(viewer):

@@ -1,4 +1,5 @@
 /** Mouse, touch and keyboard on the picture. */
+import { lookAt } from "../path/math3d.mjs";
 import { distanceAhead, moved, turned } from "./camera.mjs";
 
 const DEGREES_PER_PIXEL = 0.3;
@@ -22,6 +23,7 @@ export class Controls {
     this.pointers = new Map(); // id -> {x, y}
     this.keys = new Set();
     this.drag = null; // a grab by the owner of the viewer
+    this.pivot = null; // the world point that was chosen to turn around; null: the middle of the scene
     this.ending = new AbortController();
     const on = (target, type, handler, options = {}) => {
       target.addEventListener(type, handler, { ...options, signal: this.ending.signal });
@@ -30,6 +32,7 @@ export class Controls {
     on(picture, "pointermove", this.#move);
     on(picture, "pointerup", this.#up);
     on(picture, "pointercancel", this.#up);
+    on(picture, "dblclick", this.#choosePivot);
     on(picture, "wheel", this.#wheel, { passive: false });
     on(picture, "contextmenu", (event) => event.preventDefault());
     on(root, "keydown", this.#keyDown);
@@ -47,8 +50,28 @@ export class Controls {
   moved() {
     if (this.pointers.size || this.keys.size) return;
     const { header } = this.viewer.scene ?? {};
-    if (header) this.stage.focusDistance = distanceAhead(this.stage.pose, header.center, header.radius);
+    if (header) this.stage.focusDistance = distanceAhead(this.stage.pose, this.pivot ?? header.center, header.radius);
   }
+
+  /** Forgets a chosen pivot: another scene, or another way to look at it. */
+  resetPivot() {
+    this.pivot = null;
+    this.moved();
+  }
+
+  /** What is seen there comes into the middle, and is what orbiting turns around. */
+  #choosePivot = (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+    const at = this.#at(event);
+    const point = this.stage.pick(at.x, at.y);
+    if (!point) return;
+    this.viewer.pause();
+    this.pivot = point;
+    const { quaternion } = lookAt(this.stage.pose.position, point);
+    this.stage.setPose({ ...this.stage.pose, quaternion }, true);
+    this.moved();
+  };
 
   get #orbit() {
     return this.viewer.settings.navigation === "orbit";

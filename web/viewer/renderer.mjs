@@ -7,6 +7,7 @@ import { MODES, POINT_RADIUS, TILE, WIDTH } from "./shaders.mjs";
 const BATCHES = Object.freeze([0.04, 0.1, 0.2, 0.35, 0.6]);
 const SMALLEST_BATCH = 8192;
 const SMALLEST_PIECE = 4;
+const SEEN = 0.2; // alpha from which on a pixel shows something
 const WORK_OF_EACH = 40; // pixels that cost as much as a Gaussian costs apart from its own
 
 export class SplatRenderer {
@@ -120,6 +121,33 @@ export class SplatRenderer {
     return this.work(view, this.next / count) - this.work(view, first / count);
   }
 
+  /**
+   * Camera z of what is seen at a pixel of a view, in world units; null where there is (nearly) nothing. Ends a picture
+   * in work.
+   */
+  depthAt(scene, view, x, y) {
+    const { gpu } = this;
+    const { gl } = gpu;
+    if (!gpu.half) return null; // too coarse
+    this.start(scene, { ...view, mode: "depth" });
+    if (!this.count) return null;
+    const row = view.height - 1 - y;
+    gl.bindVertexArray(gpu.vertexArray);
+    gl.disable(gl.BLEND);
+    gl.disable(gl.DEPTH_TEST);
+    this.#project(scene, scene.textures(), this.count, this.view);
+    gl.enable(gl.SCISSOR_TEST);
+    gl.scissor(x, row, 1, 1);
+    this.#splat(0, this.count);
+    gl.disable(gl.SCISSOR_TEST);
+    const seen = new Float32Array(4);
+    gl.readPixels(x, row, 1, 1, gl.RGBA, gl.FLOAT, seen);
+    gpu.unbindTextures();
+    gl.bindVertexArray(null);
+    this.view = null;
+    return seen[3] > SEEN ? (this.depths[0] * seen[0]) / seen[3] : null;
+  }
+
   /** The Gaussian up to which the work stays within what is allowed; at least a few are drawn. */
   #endOf(first, allowed) {
     const { view, count } = this;
@@ -177,6 +205,7 @@ export class SplatRenderer {
     gl.uniform2f(at.uSize, view.width, view.height);
     gl.uniform1f(at.uFocal, view.focal);
     gl.uniform1f(at.uLowPass, lowPass(view.soft ? scene.header.metadata : {}, view.focal));
+    gl.uniform1f(at.uUnit, this.depths[0]);
     gl.uniform1f(at.uNear, view.near);
     gl.uniform1f(at.uFar, view.far);
     gl.bindFramebuffer(gl.FRAMEBUFFER, gpu.records.target);
@@ -264,7 +293,7 @@ export class SplatRenderer {
     gpu.bindTextures(gpu.programs.resolve, { uPicture: this.picture.texture });
     gl.uniform3fv(at.uBackground, view.background);
     gl.uniform1i(at.uMode, MODES.indexOf(view.mode));
-    gl.uniform2f(at.uDepths, 1 / this.depths[0], 1 / this.depths[1]);
+    gl.uniform2f(at.uDepths, 1, this.depths[0] / this.depths[1]);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
   }
 }

@@ -66,6 +66,7 @@ uniform vec3 uPosition;
 uniform vec2 uSize;
 uniform float uFocal, uNear, uFar;
 uniform float uLowPass; // pixels squared
+uniform float uUnit; // of depths, in world units: half floats do not reach far
 layout(location = 0) out uvec4 oShape;
 layout(location = 1) out uvec4 oLook;
 
@@ -131,7 +132,7 @@ void main() {
     if (any(greaterThan(abs(center - 0.5 * uSize), extent + 0.5 * uSize))) return;
   }
 
-  vec3 rgb = vec3(t.z);
+  vec3 rgb = vec3(t.z / uUnit);
   if (uMode != 1) {
     vec4 p2 = texelFetch(uParams, ivec2(2, row), 0);
     vec3 dc = vec3(p0.zw, p1.x) + p1.yzw * vec3(look.y & 255u, look.y >> 8 & 255u, look.y >> 16 & 255u);
@@ -227,7 +228,7 @@ precision highp float;
 uniform highp sampler2D uPicture;
 uniform vec3 uBackground;
 uniform int uMode;
-uniform vec2 uDepths; // 1 / near, 1 / far of the colors
+uniform vec2 uDepths; // unit / near, unit / far of the colors
 out vec4 oColor;
 // The core's media.colorize_depth: equal steps of 1 / depth, near is warm and light.
 const vec3 RAMP[7] = vec3[7](${DEPTH_RAMP.map((rgb) => `vec3(${rgb.map((v) => (v / 255).toFixed(5)).join(", ")})`).join(", ")});

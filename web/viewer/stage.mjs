@@ -1,6 +1,6 @@
 /** The picture of a viewer: camera, canvases, and when to sort and draw. */
 import { clipPlanes } from "./constants.mjs";
-import { focalOf, mix, rotationRows, samePose, toPose, viewOf } from "./camera.mjs";
+import { focalOf, mix, moved, rotationRows, samePose, toPose, viewOf } from "./camera.mjs";
 import { AREAS } from "./order.mjs";
 import { Painter } from "./painter.mjs";
 import { colorOf } from "./settings.mjs";
@@ -135,6 +135,22 @@ export class Stage {
   setFrame(frame) {
     this.frame = frame;
     this.redraw();
+  }
+
+  /** The world point seen at a place of the picture (CSS pixels), or null. */
+  pick(x, y) {
+    if (!this.renderer.order.length || this.gpu.lost) return null;
+    this.since = this.painter.cancel() ?? this.since;
+    const { width, height } = this.canvas;
+    const at = [(x / this.width) * width, (y / this.height) * height];
+    const pixel = [Math.floor(at[0]), Math.floor(at[1])];
+    if (pixel[0] < 0 || pixel[1] < 0 || pixel[0] >= width || pixel[1] >= height) return null;
+    const view = this.#viewOf(width, height);
+    const depth = this.renderer.depthAt(this.scene, view, ...pixel);
+    this.redraw();
+    if (depth === null) return null;
+    const [right, down] = [at[0] - width / 2, at[1] - height / 2].map((pixels) => (pixels / view.focal) * depth);
+    return moved(this.pose, right, down, depth).position;
   }
 
   /** Draws only a share of the Gaussians, spread evenly over the scene; 1 for all. */

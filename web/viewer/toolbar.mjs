@@ -26,7 +26,7 @@ export class Toolbar {
   constructor(root, viewer) {
     this.viewer = viewer;
     const { options } = viewer;
-    this.orbit = button("orbit", "Orbit", "Orbit around the scene (O)", () => viewer.change({ navigation: "orbit" }));
+    this.orbit = button("orbit", "Orbit", "Orbit around the scene (O); double-click what to orbit around", () => viewer.change({ navigation: "orbit" }));
     this.fly = button("fly", "Fly", "Fly: drag to look, W A S D Q E to move, wheel for the speed (V)", () =>
       viewer.change({ navigation: "fly" }));
     this.mode = select("What to show", MODE_NAMES, (mode) => viewer.change({ mode }));

@@ -53,6 +53,7 @@
  *
  * Keys, while the focus is inside: W A S D Q E and arrows move and turn, Shift faster, wheel: nearer, or the speed in
  * fly mode; R reset, F frame all, O orbit, V fly, 1-4 modes, Space play, Escape leaves the full window.
+ * Double click: what is there comes into the middle, and orbiting turns around it.
  */
 import { acquireGpu } from "./gpu.mjs";
 import { acquireSorter } from "./sorter.mjs";
@@ -129,6 +130,7 @@ class Viewer {
       this.#show(scene);
       if (cameras) this.setCameras(cameras);
       if (!keepView) this.reset();
+      else this.controls.moved(); // turn around what is there now, not around what was
     };
     const stop = scene.onChange(begin);
     try {
@@ -173,14 +175,15 @@ class Viewer {
 
   reset() {
     this.player.pause();
+    this.controls.resetPivot();
     if (this.cameras.length) this.player.seek(0);
     else this.frameAll();
   }
 
   frameAll() {
+    this.controls.resetPivot();
     const { center, radius } = this.scene?.header ?? { center: [0, 0, 2], radius: 1 };
     this.setView(framing(this.stage.pose, center, radius, this.stage.aspect));
-    this.stage.focusDistance = Math.hypot(...center.map((value, i) => value - this.stage.pose.position[i]));
   }
 
   play() {

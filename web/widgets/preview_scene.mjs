@@ -35,6 +35,7 @@ class Preview {
     this.viewer = null;
     this.address = "";
     this.result = ""; // the address of the last result, which may not be what is shown while steps come in
+    this.unfinished = ""; // "step 2 of 4", while that is what is seen
     this.start = ""; // the pose the viewer was last put to, as text
     this.element = document.createElement("div");
     this.element.dataset.captureWheel = "true";
@@ -55,9 +56,9 @@ class Preview {
     this.#chain("onRemoved", () => this.dispose());
     const listeners = {
       [EVENT]: ({ detail }) => this.#step(detail),
-      execution_success: () => this.viewer?.setStatus(""),
-      execution_error: () => this.viewer?.setStatus(""),
-      execution_interrupted: () => this.viewer?.setStatus(""),
+      execution_success: () => this.#ended(""),
+      execution_error: () => this.#ended("Failed"),
+      execution_interrupted: () => this.#ended("Cancelled"),
     };
     for (const [type, listener] of Object.entries(listeners)) api.addEventListener(type, listener);
     this.stopListening = () => {
@@ -108,13 +109,21 @@ class Preview {
     if (!this.node.graph || !this.#dependsOn(nodeOfExecution(this.app.rootGraph ?? this.app.graph, node))) return;
     const viewer = this.#viewer();
     if (!viewer) return;
-    viewer.setStatus(final || step == null ? "" : `Step ${step + 1} of ${steps}`);
+    this.unfinished = final || step == null ? "" : `step ${step + 1} of ${steps}`;
+    viewer.setStatus(this.unfinished.replace("s", "S"));
     if (!this.start) {
       const first = cameras?.[0] ?? ORIGIN;
       this.start = JSON.stringify(first);
       viewer.setView(first);
     }
     await this.#load(file, cameras);
+  }
+
+  /** What is seen of a run that ended early says how far it came. */
+  #ended(how) {
+    if (how && this.unfinished) this.viewer?.setStatus(`${how} after ${this.unfinished}`);
+    else if (!how) this.viewer?.setStatus("");
+    this.unfinished = "";
   }
 
   async #load(file, cameras) {
