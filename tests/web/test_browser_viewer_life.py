@@ -9,7 +9,7 @@ import pytest
 import torch
 from viewer_tools import POSES, cameras, picture, psnr, reference, scene
 
-from flashworld_core.formats.scenes.stream import FIRST_CHUNK
+from flashworld_core.formats.scenes.stream import FIRST_CHUNK, write_stream
 from flashworld_core.gaussians import Gaussians
 from flashworld_core.rendering.render import render
 
@@ -361,3 +361,39 @@ def test_the_counter_tells_what_one_waits_for(viewer):
     }"""
     waited, told = viewer.run(waited)
     assert waited > 30 and 0.3 * waited < told < 1.2 * waited, (waited, told)
+
+
+def test_fingers_fly_with_a_stick_and_find_large_buttons(chromium, site, tmp_path, shots):
+    context = chromium.new_context(viewport={"width": 900, "height": 900}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{site}/tests/web/pages/viewer.html")
+    page.wait_for_function("window.ready")
+    write_stream(tmp_path / "one.fws", scene(3000))
+    page.route(f"{site}/one.fws", lambda route: route.fulfill(body=(tmp_path / "one.fws").read_bytes()))
+    page.evaluate("url => tools.open('one', url, { toolbar: true, large: true })", f"{site}/one.fws")
+    assert not page.locator(".stick").is_visible(), "orbiting needs none"
+    page.get_by_label("Fly", exact=True).tap()
+    box = page.locator(".stick").bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    before = page.evaluate("tools.viewers.one.getView()")
+    session = context.new_cdp_session(page)
+    touch = lambda kind, *points: session.send(  # noqa: E731
+        "Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y, "id": 0} for x, y in points]}
+    )
+    touch("touchStart", middle)
+    touch("touchMove", (middle[0], middle[1] - 40))
+    page.wait_for_function("z => tools.viewers.one.getView().position[2] > z + 0.02", arg=before["position"][2])
+    page.screenshot(path=shots / "viewer_touch.png")
+    touch("touchEnd")
+    page.wait_for_timeout(200)
+    rest = page.evaluate("tools.viewers.one.getView()")
+    assert rest["quaternion"] == before["quaternion"] and abs(rest["position"][0] - before["position"][0]) < 1e-6
+    page.wait_for_timeout(200)
+    assert page.evaluate("tools.viewers.one.getView()") == rest
+    small = page.evaluate(
+        """[...tools.viewers.one.root.querySelectorAll('button, select')]
+            .filter((item) => item.offsetParent && (item.offsetHeight < 40 || item.offsetWidth < 40))
+            .map((item) => item.outerHTML)"""
+    )
+    context.close()
+    assert small == []

@@ -286,7 +286,7 @@ export class Editor {
     this.keyRows.hidden = !editing;
     this.presetRow.hidden = editing && !this.#sampled.problem;
     this.convert.hidden = values.source !== "preset" || Boolean(this.#sampled.problem);
-    this.note.textContent = this.#sampled.problem || describe(values);
+    this.note.textContent = this.#sampled.problem || (values.source === "preset" ? describe(values) : "");
     this.note.classList.toggle("fwp-error", Boolean(this.#sampled.problem) && !this.host.outside());
     this.strip.show(state);
     this.fields.show(state);

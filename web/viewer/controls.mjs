@@ -23,6 +23,7 @@ export class Controls {
     this.pointers = new Map(); // id -> {x, y}
     this.keys = new Set();
     this.drag = null; // a grab by the owner of the viewer
+    this.stick = [0, 0]; // right and ahead, -1 to 1
     this.pivot = null; // the world point that was chosen to turn around; null: the middle of the scene
     this.ending = new AbortController();
     const on = (target, type, handler, options = {}) => {
@@ -55,6 +56,7 @@ export class Controls {
 
   /** Forgets a chosen pivot: another scene, or another way to look at it. */
   resetPivot() {
+    this.stick = [0, 0]; // right and ahead, -1 to 1
     this.pivot = null;
     this.moved();
   }
@@ -194,9 +196,17 @@ export class Controls {
     event.stopPropagation();
   };
 
-  /** Moves on while keys are held. */
+  /** The stick of `Stick`: right and ahead, from -1 to 1; zeros where it is let go. */
+  push(right, ahead) {
+    this.stick = [right, ahead];
+    this.fast = false;
+    this.stage.steps.add(this.#step);
+    this.stage.redraw();
+  }
+
+  /** Moves on while keys are held or the stick is pushed. */
   #step = (seconds) => {
-    if (!this.keys.size) return false;
+    if (!this.keys.size && !this.stick.some(Boolean)) return false;
     const sum = (table, size) => {
       const total = Array(size).fill(0);
       for (const key of this.keys) table[key]?.forEach((value, i) => (total[i] += value));
@@ -204,7 +214,8 @@ export class Controls {
     };
     const radius = this.viewer.scene?.header?.radius ?? 1;
     const step = FLY_SPEED * radius * this.viewer.settings.speed * (this.fast ? FAST : 1) * seconds;
-    const [right, down, ahead] = sum(MOVES, 3);
+    const moves = sum(MOVES, 3);
+    const [right, down, ahead] = [moves[0] + this.stick[0], moves[1], moves[2] + this.stick[1]];
     const [yaw, pitch] = sum(TURNS, 2);
     if (right || down || ahead) this.#place(moved(this.stage.pose, right * step, down * step, ahead * step));
     if (yaw || pitch) this.#turn(yaw * KEY_TURN * seconds, pitch * KEY_TURN * seconds);

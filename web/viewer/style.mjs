@@ -47,6 +47,16 @@ svg { fill: none; stroke: currentColor; stroke-width: 1.4; stroke-linecap: round
 .slow button { background: #ffb454; color: #16181d; font-weight: 600; white-space: nowrap; }
 .status { top: 8px; }
 .message { bottom: 8px; color: #ffcf99; }
+.stick {
+  position: absolute; right: 16px; bottom: 16px; width: 112px; height: 112px; border-radius: 50%; z-index: 2; display: none;
+  background: rgba(36, 39, 46, 0.55); border: 1px solid rgba(255, 255, 255, 0.35); touch-action: none; place-items: center;
+}
+.stick span { width: 48px; height: 48px; border-radius: 50%; background: rgba(255, 180, 84, 0.9); }
+@media (any-pointer: coarse) { .stick { display: grid; } }
+@media (pointer: coarse) {
+  button, select, input[type="color"] { min-width: 40px; height: 40px; justify-content: center; }
+  .scrubber { height: 40px; }
+}
 @container (max-width: 460px) { .text { display: none; } }
 @container (max-height: 220px) { .bar.top { display: none; } }
 `;

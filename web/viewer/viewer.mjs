@@ -62,6 +62,7 @@ import { Stage } from "./stage.mjs";
 import { Controls } from "./controls.mjs";
 import { Player } from "./player.mjs";
 import { SlowNotice } from "./slow_notice.mjs";
+import { Stick } from "./stick.mjs";
 import { Toolbar } from "./toolbar.mjs";
 import { completeSettings } from "./settings.mjs";
 import { drawPath } from "./path_overlay.mjs";
@@ -111,6 +112,7 @@ class Viewer {
     if (options.toolbar ?? true) {
       this.toolbar = new Toolbar(this.root, this);
       this.notice = new SlowNotice(this.picture, this.stage);
+      this.stick = new Stick(this.picture, this.controls);
     }
     this.setFrame(options.frame ?? null);
     this.setSettings({});
@@ -211,6 +213,7 @@ class Viewer {
     this.settings = completeSettings({ ...this.settings, ...changes });
     this.stage.setStyle(this.settings);
     this.toolbar?.showSettings(this.settings);
+    this.stick?.show(this.settings.navigation);
   }
 
   change(changes) {

@@ -7,6 +7,7 @@ import { setEditor } from "./registry.mjs";
 
 const LEAST_WIDTH = 400; // pixels, of the node
 const HEIGHTS = Object.freeze({ preset: 440, keyframes: 610, file: 440 }); // pixels, at least, by source
+const COARSE = Object.freeze({ preset: 50, keyframes: 120, file: 50 }); // more, where buttons are for fingers
 const POLL = 250; // milliseconds between looks at what no event tells of: links, scenes, undo in the graph
 const READ = ["source", "preset", "amount", "moves", "frames", "width", "height", "field_of_view", "focus_distance"];
 READ.push("easing", "turns", "keyframes");
@@ -40,7 +41,7 @@ export function attachCameraPath(node, app, api) {
   const shown = node.addDOMWidget("camera_path_editor", "FLASHWORLD_CAMERA_PATH", root, {
     serialize: false,
     hideOnZoom: false,
-    getMinHeight: () => HEIGHTS[widget("source")?.value] ?? HEIGHTS.keyframes,
+    getMinHeight: () => leastHeight(widget("source")?.value),
     getValue: () => undefined,
     setValue: () => {},
   });
@@ -68,6 +69,11 @@ export function attachCameraPath(node, app, api) {
     onRemoved?.apply(this, data);
   };
   makeRoom(node, LEAST_WIDTH);
+}
+
+function leastHeight(source) {
+  const known = Object.hasOwn(HEIGHTS, source) ? source : "keyframes";
+  return HEIGHTS[known] + (matchMedia("(pointer: coarse)").matches ? COARSE[known] : 0);
 }
 
 /** Why the path is not the editor's to draw, or "". */
