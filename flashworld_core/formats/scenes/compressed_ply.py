@@ -22,11 +22,19 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from ...errors import FlashWorldError, check_stop
-from ...gaussians import SH_COEFFICIENTS, Gaussians
+from ...gaussians import FILTER, SH_COEFFICIENTS, Gaussians
 from ...sh import C0
-from ..atomic import atomic_writer
-from ..ply_header import PlyElement, PlyHeader, metadata_comments, metadata_from_comments, parse_ply_header
+from ..files import atomic_writer
 from .morton import morton_order
+from .ply_header import (
+    AXES_COMMENTS,
+    PlyElement,
+    PlyHeader,
+    metadata_comments,
+    metadata_from_comments,
+    parse_ply_header,
+    told_by_comments,
+)
 from .quaternions import from_smallest_three, smallest_three
 from .rows import (
     Losses,
@@ -52,7 +60,6 @@ _LOG_SCALE_LIMIT = 20.0
 _SQRT2 = np.float32(np.sqrt(2))
 _HARMONIC = ((np.arange(256) + 0.5) / 32 - 4).astype(np.float32)
 _HARMONIC[0], _HARMONIC[255] = -4, 4
-_AXES_COMMENT = {"source": "axes: x right, y down, z forward (OpenCV)", "y-up": "axes: x right, y up, z backward (OpenGL)"}
 
 
 def write_compressed_ply(
@@ -91,8 +98,8 @@ def write_compressed_ply(
     header = [
         "ply",
         "format binary_little_endian 1.0",
-        *(f"comment {text}" for text in (_AXES_COMMENT[axes], *metadata_comments(gaussians.metadata, where))),
-        *(["comment SplatRenderMode: mip"] if gaussians.metadata.get("filter") == "antialiased" else []),
+        *(f"comment {text}" for text in (AXES_COMMENTS[axes], *metadata_comments(gaussians.metadata, where))),
+        *(["comment SplatRenderMode: mip"] if gaussians.metadata.get(FILTER) == "antialiased" else []),
         f"element chunk {chunks}",
         *(f"property float {name}" for name in (*_GEOMETRY, *_COLOR)),
         f"element vertex {total}",
@@ -173,9 +180,10 @@ def read_compressed_ply(
         raise FlashWorldError(f"{where}: cannot be read: {error.strerror or error}.") from error
     comments = layout.header.comments
     metadata = metadata_from_comments(comments, where)
-    if is_antialiased(comments):
-        metadata["filter"] = "antialiased"
-    own = (1.0, -1.0, -1.0) if _AXES_COMMENT["y-up"] in comments else None
+    told = told_by_comments(comments)
+    told.pop("up", None)
+    metadata.update(told)
+    own = (1.0, -1.0, -1.0) if AXES_COMMENTS["y-up"] in comments else None
     return table.gaussians(metadata, signs_of_frame(frame, own), invalid)
 
 
@@ -183,7 +191,8 @@ def compressed_ply_info(path: str | os.PathLike) -> dict:
     """What a compressed PLY holds, from its header.
 
     Returns:
-        dict of JSON values: ``format``, ``bytes``, ``gaussians``, ``sh_degree``, ``filter``, ``comments``, ``metadata``.
+        dict of JSON values: ``format``, ``bytes``, ``gaussians``, ``sh_degree``, ``filter``, ``comments``,
+        ``metadata``.
 
     Raises:
         FlashWorldError: no file or no compressed PLY.
@@ -199,7 +208,7 @@ def compressed_ply_info(path: str | os.PathLike) -> dict:
         "bytes": os.path.getsize(path),
         "gaussians": layout.count,
         "sh_degree": layout.sh_degree,
-        "filter": "antialiased" if is_antialiased(layout.header.comments) else "classic",
+        "filter": told_by_comments(layout.header.comments).get("filter", "classic"),
         "comments": list(layout.header.comments),
         "metadata": metadata_from_comments(layout.header.comments, where),
     }
@@ -208,12 +217,6 @@ def compressed_ply_info(path: str | os.PathLike) -> dict:
 def recognizes_compressed_ply(head: bytes) -> bool:
     """Whether the first kilobytes of a file are the header of a compressed PLY."""
     return head.startswith(b"ply") and b" packed_position" in head.split(b"end_header", 1)[0]
-
-
-def is_antialiased(comments: tuple[str, ...]) -> bool:
-    """Whether a PLY's comments say that its opacities belong to an antialiased (mip-splatting) filter."""
-    words = {"splatrendermode:mip", "antialiased1", "antialiased:1"}
-    return any("".join(comment.split()).lower() in words for comment in comments)
 
 
 class _Layout:
@@ -236,8 +239,8 @@ class _Layout:
             at += element.count * row.itemsize
         if at > size:
             raise FlashWorldError(
-                f"{where}: truncated, or a wrong count in the header: its rows would end at byte {at}, the file ends at "
-                f"byte {size}."
+                f"{where}: truncated, or a wrong count in the header: its rows would end at byte {at}, the file "
+                f"ends at byte {size}."
             )
         self._vertex, self._chunk = (self._element(places, name) for name in ("vertex", "chunk"))
         self._sh = places.get("sh")
@@ -303,7 +306,7 @@ class _Layout:
 
 
 def pack_rows(rows: Rows, losses: Losses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """n Gaussians, chunks of 256 and a rest, as ranges [chunks, 18] float32, words [n, 4] and sh [n, 3 (K - 1)] uint8."""
+    """n Gaussians as ranges [chunks of 256, 18] float32, words [n, 4] uint32 and sh [n, 3 (K - 1)] uint8."""
     n = len(rows.means)
     scales = np.clip(log_scales(rows.scales), -_LOG_SCALE_LIMIT, _LOG_SCALE_LIMIT)
     color = rows.sh[:, 0] * np.float32(C0) + np.float32(0.5)
@@ -342,7 +345,10 @@ def unpack_rows(table: np.ndarray, words: np.ndarray, sh: np.ndarray, rows: Rows
             (rows.scales, 6, 2, _AXIS_BITS),
             (rows.sh[:, 0], 12, 3, ((24, 255), (16, 255), (8, 255))),
         ):
-            low, extent = table[:, column : column + 3], table[:, column + 3 : column + 6] - table[:, column : column + 3]
+            low, extent = (
+                table[:, column : column + 3],
+                table[:, column + 3 : column + 6] - table[:, column : column + 3],
+            )
             for axis, (shift, top) in enumerate(bits):
                 per_row = np.repeat(np.stack([low[:, axis], extent[:, axis] / np.float32(top)]), CHUNK, axis=1)[:, :n]
                 codes = ((words[:, word] >> np.uint32(shift)) & np.uint32(top)).astype(np.float32)

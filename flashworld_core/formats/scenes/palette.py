@@ -17,9 +17,10 @@ _BLOCK_ROWS = 4096
 def codebook(values: np.ndarray) -> np.ndarray:
     """[256] float32, rising: numbers such that each of ``values`` is near one.
 
-    Up to 256 different values are all in it. Otherwise the values, or the filled bins of their histogram where there are
-    many, are cut into 256 intervals such that the sum of squared distances to the intervals' means is the least there is.
-    A bin counts with the square root of how many values it has, so that rare values are not given up for frequent ones.
+    Up to 256 different values are all in it. Otherwise the values, or the filled bins of their histogram where
+    there are many, are cut into 256 intervals such that the sum of squared distances to the intervals' means is the
+    least there is. A bin counts with the square root of how many values it has, so that rare values are not given up
+    for frequent ones.
 
     Args:
         values: any shape, finite, not empty.
@@ -35,15 +36,16 @@ def codebook(values: np.ndarray) -> np.ndarray:
         return np.concatenate([points, padding]).astype(np.float32)
     starts = _best_cuts(points, np.sqrt(counts), _ENTRIES)
     mean = np.add.reduceat(points * counts, starts) / np.add.reduceat(counts, starts)
-    # Halfway to the middle of the interval: the largest error shrinks by a tenth, their mean square grows by a hundredth.
+    # Halfway to the middle of the interval: the largest error shrinks by a tenth, the rms grows by a hundredth.
     middle = (points[starts] + points[np.append(starts[1:], len(points)) - 1]) / 2
     return ((mean + middle) / 2).astype(np.float32)
 
 
 def _best_cuts(points: np.ndarray, weights: np.ndarray, pieces: int) -> np.ndarray:
-    """[pieces] where to begin each piece of the rising ``points`` for the least weighted squared error (dynamic programming).
+    """[pieces] where each piece of the rising ``points`` begins for the least weighted squared error.
 
-    The best last cut of a longer row of points never lies before that of a shorter one. So the cut of the middle one
+    Dynamic programming. The best last cut of a longer row of points never lies before that of a shorter one. So the cut
+    of the middle one
     halves the search for the others; all middles of a level are worked on at once.
     """
     n = len(points)
@@ -118,7 +120,6 @@ def palette(vectors, count: int, entries: int, seed: int = 0, progress=None, sho
         pass
     members = group.argsort(kind="stable").astype(np.uint32)
     sizes = np.bincount(group, minlength=groups)
-    del group
     shares = _shares(sizes, entries)
     ends, firsts = np.cumsum(sizes), np.cumsum(shares)
     seeds = random.integers(0, 2**63, groups)
@@ -183,8 +184,8 @@ def _nearest_vector(vectors: np.ndarray, centers: np.ndarray) -> np.ndarray:
     half = np.einsum("ij,ij->i", centers, centers) / 2
     turned = np.ascontiguousarray(centers.T)
     labels = np.empty(len(vectors), np.int64)
-    # Products of at most 2^18 multiplications: those OpenBLAS does on the calling thread. Its own threads and ours would
-    # wait for one another most of the time.
+    # Products of at most 2^18 multiplications: those OpenBLAS does on the calling thread. Its own threads and ours
+    # would wait for one another most of the time.
     for start, stop in ranges(len(vectors), max(1, (1 << 18) // turned.size)):
         labels[start:stop] = (vectors[start:stop] @ turned - half).argmax(axis=1)
     return labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -76,6 +77,20 @@ def signs_of_frame(frame: str, own: tuple[float, float, float] | None = None) ->
         raise FlashWorldError(f'frame must be "auto", "opencv" or "opengl", got {frame!r}.')
     signs = {"auto": own, "opencv": None, "opengl": _OPENGL}[frame]
     return None if signs == (1.0, 1.0, 1.0) else signs
+
+
+def turned(gaussians: Gaussians, signs: tuple[float, float, float]) -> Gaussians:
+    """The scene with its axes multiplied by ``signs``; a new one."""
+
+    def factors(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(gaussians.means)
+
+    return dataclasses.replace(
+        gaussians,
+        means=gaussians.means * factors(np.array(signs, np.float32)),
+        quats=gaussians.quats * factors(quat_signs(signs)),
+        sh=gaussians.sh * factors(sh_signs(signs, gaussians.sh.shape[1]))[:, None],
+    )
 
 
 # ---- out ----------------------------------------------------------------------------------------------------

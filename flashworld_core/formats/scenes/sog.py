@@ -1,4 +1,4 @@
-"""Gaussian scenes as SOG (PlayCanvas): lossless WebP pictures and a meta.json, in one ZIP or a folder; the smallest of all.
+"""Gaussian scenes as SOG (PlayCanvas): lossless WebP pictures and a meta.json, in a ZIP or a folder; the smallest.
 
 Pixel i of every picture belongs to Gaussian i, row by row. Axes unchanged (x right, y down, z forward). Version 2:
 
@@ -26,8 +26,8 @@ from typing import Literal
 import numpy as np
 
 from ...errors import FlashWorldError, check_stop
-from ...gaussians import SH_COEFFICIENTS, Gaussians
-from ..atomic import atomic_writer
+from ...gaussians import FILTER, SH_COEFFICIENTS, Gaussians
+from ..files import atomic_writer
 from .morton import morton_order
 from .palette import codebook, nearest, palette
 from .quaternions import smallest_three
@@ -80,8 +80,8 @@ def write_sog(
         should_stop: asked now and then; True leaves nothing behind.
 
     Raises:
-        FlashWorldError: an empty scene, more than 268 million Gaussians, a number that is not finite, metadata that is no
-            JSON, or a file that cannot be written.
+        FlashWorldError: an empty scene, more than 268 million Gaussians, a number that is not finite, metadata
+            that is no JSON, or a file that cannot be written.
         Cancelled: ``should_stop`` answered True.
     """
     where, total = Path(path).name, len(gaussians)
@@ -100,7 +100,7 @@ def write_sog(
     meta = {"version": 2, "count": total, "asset": {"generator": "ComfyUI-FlashWorld"}}
     if gaussians.metadata or axes != "source":
         meta["asset"]["extras"] = {**({"axes": axes} if axes != "source" else {}), "flashworld": gaussians.metadata}
-    if gaussians.metadata.get("filter") == "antialiased":
+    if gaussians.metadata.get(FILTER) == "antialiased":
         meta["model"] = "antialiased"
 
     def encode(item: tuple[str, np.ndarray]) -> tuple[str, bytes]:
@@ -114,10 +114,9 @@ def write_sog(
 
     with atomic_writer(path, "write_sog") as stream:
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, allowZip64=False) as bundle:
-            done, files = 0, 7 if degree else 5
-            for name, data in ordered_map(encode, pictures(), should_stop):
+            files = 7 if degree else 5
+            for done, (name, data) in enumerate(ordered_map(encode, pictures(), should_stop), start=1):
                 bundle.writestr(zipfile.ZipInfo(name), data)
-                done += 1
                 if progress is not None:
                     progress(total * done // files, total)
             try:

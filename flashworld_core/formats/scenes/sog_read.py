@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from ...errors import FlashWorldError, check_stop
-from ...gaussians import SH_COEFFICIENTS, Gaussians
+from ...gaussians import FILTER, KIND, SH_COEFFICIENTS, Gaussians
 from .quaternions import from_smallest_three
 from .rows import Rows, RowTable, check_expansion, ordered_map, ranges, signs_of_frame
 from .sog import ROW_ENTRIES
@@ -35,8 +35,8 @@ def read_sog(
 
     Args:
         path: file or folder.
-        frame: its world axes. "auto": y down, unless the file says otherwise in our own words. "opencv": y down, as they
-            are. "opengl": y up, z backward, turned by half a turn around x.
+        frame: its world axes. "auto": y down, unless the file says otherwise in our own words. "opencv": y down, as
+            they are. "opengl": y up, z backward, turned by half a turn around x.
         invalid: rows with a number that is not finite are dropped and counted in the log, or an error.
         progress: called as ``progress(done, total)`` in Gaussians.
         should_stop: asked before each picture and chunk.
@@ -45,7 +45,8 @@ def read_sog(
         float32 CPU `Gaussians` with the metadata this package wrote, if any.
 
     Raises:
-        FlashWorldError: no file, no SOG, a picture that is missing, too small or damaged, or a name that leaves the folder.
+        FlashWorldError: no file, no SOG, a picture that is missing, too small or damaged, or a name that leaves the
+            folder.
         Cancelled: ``should_stop`` answered True.
     """
     where = Path(path).name
@@ -54,8 +55,8 @@ def read_sog(
         with _Bundle(path) as bundle:
             meta = _opened(bundle, where)
             table = RowTable(meta.count, meta.sh_degree, bundle.size, where)
-            done = 0
-            for section in ("means", "quats", "scales", "sh0", *(["shN"] if meta.sh_degree else [])):
+            sections = ("means", "quats", "scales", "sh0", *(["shN"] if meta.sh_degree else []))
+            for done, section in enumerate(sections, start=1):
                 check_stop(should_stop)
                 images = _images(bundle, meta, section)
 
@@ -68,9 +69,8 @@ def read_sog(
                     meta.read_palette(bundle)
                 for _ in ordered_map(decode, ranges(meta.count, _CHUNK_ROWS), should_stop):
                     pass
-                done += 1
                 if progress is not None:
-                    progress(meta.count * done // (5 if meta.sh_degree else 4), meta.count)
+                    progress(meta.count * done // len(sections), meta.count)
     except OSError as error:
         raise FlashWorldError(f"{where}: cannot be read: {error.strerror or error}.") from error
     return table.gaussians(meta.metadata(), signs_of_frame(frame, meta.signs()), invalid)
@@ -100,11 +100,18 @@ def sog_info(path: str | os.PathLike) -> dict:
         "gaussians": meta.count,
         "sh_degree": meta.sh_degree,
         "palette": meta.entries,
-        "filter": metadata.get("filter", "classic"),
-        "kind": metadata.get("kind", "3dgs"),
+        "filter": metadata.get(FILTER, "classic"),
+        "kind": metadata.get(KIND, "3dgs"),
         "generator": str(meta.asset.get("generator", "")),
         "metadata": metadata,
     }
+
+
+def recognizes_sog(head: bytes) -> bool:
+    """Whether the first kilobytes of a file are a ZIP, or a SOG's meta.json."""
+    if head.startswith(b"PK\x03\x04"):
+        return True
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and b'"means"' in head and b'"quats"' in head
 
 
 class _Bundle:
@@ -116,7 +123,7 @@ class _Bundle:
 
     def __init__(self, path: str | os.PathLike):
         path = Path(path)
-        self._where, self._zip, self._folder = path.name, None, None
+        self.where, self._zip, self._folder = path.name, None, None
         if path.is_dir() or path.name == "meta.json":
             self._folder = path if path.is_dir() else path.parent
             if not (self._folder / "meta.json").is_file():
@@ -128,11 +135,15 @@ class _Bundle:
             self._zip = zipfile.ZipFile(path)
             names = [n for n in self._zip.namelist() if PurePosixPath(n).name == "meta.json"]
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise FlashWorldError(f"{self._where}: the ZIP cannot be read ({error}).") from None
+            raise FlashWorldError(f"{self.where}: the ZIP cannot be read ({error}).") from None
         if not names:
             self._zip.close()
-            kind = "a streamed SOG of many parts (lod-meta.json)" if self._has("lod-meta.json") else "a ZIP without meta.json"
-            raise FlashWorldError(f"{self._where}: is {kind}; a SOG scene has a meta.json and its pictures.")
+            kind = (
+                "a streamed SOG of many parts (lod-meta.json)"
+                if self._has("lod-meta.json")
+                else "a ZIP without meta.json"
+            )
+            raise FlashWorldError(f"{self.where}: is {kind}; a SOG scene has a meta.json and its pictures.")
         self._prefix = str(PurePosixPath(min(names, key=len)).parent / "x")[:-1].removeprefix("./")
 
     def __enter__(self) -> _Bundle:
@@ -147,9 +158,9 @@ class _Bundle:
         try:
             content = json.loads(self.read("meta.json", _META_LIMIT))
         except (ValueError, RecursionError) as error:
-            raise FlashWorldError(f"{self._where}: meta.json cannot be read ({str(error)[:100]}).") from None
+            raise FlashWorldError(f"{self.where}: meta.json cannot be read ({str(error)[:100]}).") from None
         if not isinstance(content, dict):
-            raise FlashWorldError(f"{self._where}: meta.json is no JSON object.")
+            raise FlashWorldError(f"{self.where}: meta.json is no JSON object.")
         return content
 
     def read(self, name: str, limit: int | None = None) -> bytes:
@@ -160,25 +171,25 @@ class _Bundle:
         """
         plain = PurePosixPath(name)
         if not name or plain.is_absolute() or ".." in plain.parts or "\\" in name or ":" in name or "\0" in name:
-            raise FlashWorldError(f"{self._where}: the file name {name[:80]!r} leaves its folder.")
+            raise FlashWorldError(f"{self.where}: the file name {name[:80]!r} leaves its folder.")
         if self._zip is None:
             target = (self._folder / name).resolve()
             if not target.is_relative_to(self._folder.resolve()) or not target.is_file():
-                raise FlashWorldError(f"{self._where}: {name[:80]!r} is missing, or a link to another folder.")
+                raise FlashWorldError(f"{self.where}: {name[:80]!r} is missing, or a link to another folder.")
             if limit is not None and target.stat().st_size > limit:
-                raise FlashWorldError(f"{self._where}: {name} is too large.")
+                raise FlashWorldError(f"{self.where}: {name} is too large.")
             return target.read_bytes()
         known = self._zip.NameToInfo
         info = known.get(self._prefix + name) or known.get(name)
         if info is None:
-            raise FlashWorldError(f"{self._where}: {name[:80]!r} is missing in the ZIP.")
+            raise FlashWorldError(f"{self.where}: {name[:80]!r} is missing in the ZIP.")
         if limit is not None and info.file_size > limit:
-            raise FlashWorldError(f"{self._where}: {name} is too large.")
-        check_expansion(8 * info.file_size, self.size, f"{self._where}: {name[:80]}")
+            raise FlashWorldError(f"{self.where}: {name} is too large.")
+        check_expansion(8 * info.file_size, self.size, f"{self.where}: {name[:80]}")
         try:
             return self._zip.read(info)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-            raise FlashWorldError(f"{self._where}: {name[:80]!r} in the ZIP is damaged ({str(error)[:80]}).") from None
+            raise FlashWorldError(f"{self.where}: {name[:80]!r} in the ZIP is damaged ({str(error)[:80]}).") from None
 
     def _has(self, name: str) -> bool:
         return any(PurePosixPath(n).name == name for n in self._zip.namelist())
@@ -227,9 +238,9 @@ class _Meta:
         metadata = dict(own) if isinstance(own, dict) else {}
         model = self._content.get("model")
         if model == "antialiased" or self._content.get("antialias") is True:
-            metadata["filter"] = "antialiased"
+            metadata[FILTER] = "antialiased"
         if model == "2dgs":
-            metadata["kind"] = "2dgs"
+            metadata[KIND] = "2dgs"
         return metadata
 
     def signs(self) -> tuple[float, float, float] | None:
@@ -246,7 +257,9 @@ class _Meta:
         if self.version == 1 and width % ROW_ENTRIES == 0:
             self.entries = height * ROW_ENTRIES
         if width < ROW_ENTRIES * k or height * ROW_ENTRIES < self.entries:
-            raise FlashWorldError(f"{self._where}: {width} x {height} pixels hold no {self.entries} sets of SH degree {self.sh_degree}.")
+            raise FlashWorldError(
+                f"{self._where}: {width} x {height} pixels hold no {self.entries} sets of SH degree {self.sh_degree}."
+            )
         pixels = decode_webp(data, f"{self._where}: the SH palette")[:, : ROW_ENTRIES * k, :3]
         codes = pixels.reshape(height * ROW_ENTRIES, k, 3)[: self.entries]
         self.palette = np.concatenate([self._sh_book[codes], np.zeros((1, k, 3), np.float32)])
@@ -255,7 +268,9 @@ class _Meta:
         if self.version == 2:
             bands, entries = self._content["shN"].get("bands"), self._content["shN"].get("count")
             if bands not in (1, 2, 3) or isinstance(entries, bool) or not isinstance(entries, int):
-                raise FlashWorldError(f"{self._where}: meta.json names {str(bands)[:20]} SH bands of {str(entries)[:20]} entries.")
+                raise FlashWorldError(
+                    f"{self._where}: meta.json names {str(bands)[:20]} SH bands of {str(entries)[:20]} entries."
+                )
             self.sh_degree, self.entries = int(bands), min(max(entries, 0), 1 << 16)
             self._sh_book = self._numbers("shN", "codebook", 256)
         else:
@@ -282,7 +297,7 @@ class _Meta:
     def _list(self, section: str, key: str, size: int | None) -> list:
         value = self._section(section).get(key)
         if not isinstance(value, list) or not value or (size is not None and len(value) != size):
-            raise FlashWorldError(f"{self._where}: {section}.{key} in meta.json must be a list of {size or 'some'} entries.")
+            raise FlashWorldError(f"{self._where}: {section}.{key} in meta.json must list {size or 'some'} entries.")
         return value
 
     def _numbers(self, section: str, key: str, size: int) -> np.ndarray:
@@ -320,11 +335,11 @@ def _images(bundle: _Bundle, meta: _Meta, section: str) -> list[np.ndarray]:
     images = []
     for name in names[1:] if section == "shN" else names:
         data = bundle.read(name)
-        width, height = webp_size(data, f"{bundle._where}: {name[:80]}")
-        check_expansion(8 * width * height, bundle.size, f"{bundle._where}: {name[:80]}")
+        width, height = webp_size(data, f"{bundle.where}: {name[:80]}")
+        check_expansion(8 * width * height, bundle.size, f"{bundle.where}: {name[:80]}")
         if width * height < meta.count:
-            raise FlashWorldError(f"{bundle._where}: {name[:80]!r} has {width} x {height} pixels for {meta.count} Gaussians.")
-        images.append(decode_webp(data, f"{bundle._where}: {name[:80]}").reshape(-1, 4))
+            raise FlashWorldError(f"{bundle.where}: {name[:80]!r} has too few pixels for {meta.count} Gaussians.")
+        images.append(decode_webp(data, f"{bundle.where}: {name[:80]}").reshape(-1, 4))
     return images
 
 

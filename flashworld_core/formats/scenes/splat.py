@@ -3,8 +3,8 @@
 No header, a row each: f32 x y z, f32 scales (linear), u8 red green blue alpha, u8 quaternion wxyz (128 is 0). Little
 endian, axes unchanged (x right, y down, z forward). A file is known only by its name and a size that 32 divides.
 
-What a file cannot hold: view-dependent color (SH), colors outside 0..1, metadata, the antialiased filter. Colors are cut
-and both losses are said once in the log.
+What a file cannot hold: view-dependent color (SH), colors outside 0..1, metadata, the antialiased filter. Colors are
+cut and both losses are said once in the log.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from ...errors import FlashWorldError, check_stop
 from ...gaussians import Gaussians
 from ...sh import C0
-from ..atomic import atomic_writer
+from ..files import atomic_writer
 from .rows import (
     Losses,
     Rows,

@@ -17,17 +17,16 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
 
 from ...errors import FlashWorldError, check_stop
-from ...gaussians import Gaussians
-from ..atomic import atomic_writer
+from ...gaussians import FILTER, Gaussians
+from ..files import atomic_writer
 from . import spz_layout as layout
-from .compression import GzipReader, Zstd, gzip_pieces
+from .compression import Zstd, gzip_pieces
 from .rows import (
     Losses,
     RowTable,
@@ -45,17 +44,10 @@ from .rows import (
     written_degree,
 )
 from .spz_layout import SpzHeader
+from .spz_source import AXES, COORDINATES, GZIP_MAGIC, MAGIC, open_spz, pieces_of
 
-MAGIC = b"NGSP"
-GZIP_MAGIC = b"\x1f\x8b"
 QUALITIES = {"default": (5, 4), "high": (8, 8)}  # bits of SH degree 1 and of the higher ones
-_PIECE_BYTES = 1 << 20
 _ZSTD_LEVEL = 3  # 12, the official one, takes ten times as long for about a percent
-_COORDINATES = 0xADBE0003  # extension: which way x, y and z point
-_AXES = ("LDB", "RDB", "LUB", "RUB", "LDF", "RDF", "LUF", "RUF")  # its numbers 1 to 8
-_RUB = 4
-_MOST_EXTENSIONS = 1 << 20  # bytes
-_COUNT_OLD_READERS = 10_000_000
 
 
 def write_spz(
@@ -103,8 +95,8 @@ def write_spz(
     bits = _fractional_bits(gaussians, quality, where)
     if bits < 12:
         losses.add(f"coordinates were rounded to {2.0**-bits:g} units, the scene is that large", 3 * len(gaussians))
-    flags = layout.FLAG_ANTIALIASED if gaussians.metadata.get("filter") == "antialiased" else 0
-    extensions = b"" if signs is None else struct.pack("<III", _COORDINATES, 4, _RUB)
+    flags = layout.FLAG_ANTIALIASED if gaussians.metadata.get(FILTER) == "antialiased" else 0
+    extensions = b"" if signs is None else struct.pack("<III", COORDINATES, 4, 1 + AXES.index("RUB"))
     header = SpzHeader(version, len(gaussians), degree, bits, flags | (layout.FLAG_EXTENSIONS if extensions else 0))
     if version == 2:
         log.warning("%s: SPZ version 2 turns Gaussians by up to 12 degrees; version 3 does not.", where)
@@ -114,7 +106,7 @@ def write_spz(
         if version == 4:
             _write_frames(stream, header, pack, extensions, report, should_stop)
         else:
-            pieces = [("header", 0, 0), *_pieces(header), ("extensions", 0, 0)]
+            pieces = [("header", 0, 0), *pieces_of(header), ("extensions", 0, 0)]
             fixed = {"header": _packed_header(header), "extensions": extensions}
             made = gzip_pieces(pieces, lambda p: fixed[p[0]] if p[0] in fixed else pack(p), should_stop)
             for number, part in enumerate(made):
@@ -154,37 +146,47 @@ def read_spz(
     signs_of_frame(frame)
     try:
         with open(path, "rb") as stream:
-            source = _open(stream, os.path.getsize(path), where)
-            header = source.header
-            if header.sh_degree > 3:
-                log.warning("%s: SH degree %d was cut to 3.", where, header.sh_degree)
-            table = RowTable(header.count, min(header.sh_degree, 3), os.path.getsize(path), where)
-            report, done = _Report(progress, header), iter(list(_pieces(header)))
-
-            def decode(piece):
-                name, start, stop, data = piece
-                rows = table.part(start, stop)
-                layout.decode(name, np.frombuffer(data, np.uint8), rows, header)
-                if header.version == 1 and name == "positions":
-                    table.mark(rows.means)
-
-            for _ in ordered_map(decode, source.pieces(), should_stop):
-                report(next(done))
-            signs = signs_of_frame(frame, source.finish())
-            if header.flags & layout.FLAG_SPARK_TREE:
-                log.warning("%s: holds a level-of-detail tree; all its Gaussians are read as one scene.", where)
-            metadata = {"filter": "antialiased"} if header.flags & layout.FLAG_ANTIALIASED else {}
-            return table.gaussians(metadata, signs, invalid)
+            return read_spz_stream(stream, os.path.getsize(path), where, frame, invalid, progress, should_stop)
     except OSError as error:
         raise FlashWorldError(f"{where}: cannot be read: {error.strerror or error}.") from error
+
+
+def read_spz_stream(stream: BinaryIO, size: int, where: str, frame, invalid, progress, should_stop) -> Gaussians:
+    """`read_spz` of ``size`` bytes in a stream; ``where`` opens the messages."""
+    source = open_spz(stream, size, where)
+    header = source.header
+    if header.sh_degree > 3:
+        log.warning("%s: SH degree %d was cut to 3.", where, header.sh_degree)
+    table = RowTable(header.count, min(header.sh_degree, 3), size, where)
+    report, done = _Report(progress, header), pieces_of(header)
+
+    def decode(piece):
+        name, start, stop, data = piece
+        rows = table.part(start, stop)
+        layout.decode(name, np.frombuffer(data, np.uint8), rows, header)
+        if header.version == 1 and name == "positions":
+            table.mark(rows.means)
+
+    for _ in ordered_map(decode, source.pieces(), should_stop):
+        report(next(done))
+    signs = signs_of_frame(frame, source.finish())
+    if header.flags & layout.FLAG_SPARK_TREE:
+        log.warning("%s: holds a level-of-detail tree; all its Gaussians are read as one scene.", where)
+    metadata = {FILTER: "antialiased"} if header.flags & layout.FLAG_ANTIALIASED else {}
+    return table.gaussians(metadata, signs, invalid)
+
+
+def spz_header(stream: BinaryIO, size: int, where: str) -> SpzHeader:
+    """The checked header of an SPZ of ``size`` bytes."""
+    return open_spz(stream, size, where).header
 
 
 def spz_info(path: str | os.PathLike) -> dict:
     """What an SPZ file holds, from its header.
 
     Returns:
-        dict of JSON values: ``format``, ``bytes``, ``gaussians``, ``sh_degree``, ``filter``, ``axes``, ``position_step``
-        in units, ``metadata`` (none).
+        dict of JSON values: ``format``, ``bytes``, ``gaussians``, ``sh_degree``, ``filter``, ``axes``,
+        ``position_step`` in units, ``metadata`` (none).
 
     Raises:
         FlashWorldError: no file or no SPZ.
@@ -192,10 +194,9 @@ def spz_info(path: str | os.PathLike) -> dict:
     where = Path(path).name
     try:
         with open(path, "rb") as stream:
-            source = _open(stream, os.path.getsize(path), where)
+            header = spz_header(stream, os.path.getsize(path), where)
     except OSError as error:
         raise FlashWorldError(f"{where}: cannot be read: {error.strerror or error}.") from error
-    header = source.header
     return {
         "format": f"SPZ version {header.version}",
         "bytes": os.path.getsize(path),
@@ -273,12 +274,6 @@ class _Pack:
         return values * np.array(self._signs, np.float32) if field == "means" and self._signs is not None else values
 
 
-def _pieces(header: SpzHeader) -> Iterator[tuple[str, int, int]]:
-    for name, size in header.arrays():
-        for start, stop in ranges(header.count, max(1, _PIECE_BYTES // size)):
-            yield name, start, stop
-
-
 def _packed_header(header: SpzHeader) -> bytes:
     numbers = (header.version, header.count, header.sh_degree, header.fractional_bits, header.flags, 0)
     return MAGIC + struct.pack("<IIBBBB", *numbers)
@@ -291,7 +286,7 @@ def _write_frames(stream: BinaryIO, header: SpzHeader, pack: _Pack, extensions: 
     table = 32 + len(extensions)
     start = _packed_header(header)[:15] + struct.pack("<BI", len(arrays), table) + bytes(12)
     stream.write(start + extensions + bytes(16 * len(arrays)))
-    sizes, pieces = [], list(_pieces(header))
+    sizes, pieces = [], list(pieces_of(header))
     for name, size in arrays:
         own = [piece for piece in pieces if piece[0] == name]
         begin, compressor = stream.tell(), zstd.compressor(_ZSTD_LEVEL)
@@ -316,128 +311,3 @@ class _Report:
         self._done += (stop - start) * self._sizes[name]
         if self._progress is not None:
             self._progress(self._done // self._header.row_bytes, self._header.count)
-
-
-# ---- reading ------------------------------------------------------------------------------------------------
-
-
-def _open(stream: BinaryIO, size: int, where: str) -> _GzipSource | _FrameSource:
-    magic = stream.read(4)
-    stream.seek(0)
-    if magic[:2] == GZIP_MAGIC:
-        return _GzipSource(stream, where)
-    if magic == MAGIC:
-        return _FrameSource(stream, size, where)
-    raise FlashWorldError(f"{where}: is no SPZ file (it starts with neither gzip nor 'NGSP').")
-
-
-class _GzipSource:
-    """Versions 1 to 3: everything in one gzip stream."""
-
-    def __init__(self, stream: BinaryIO, where: str):
-        self._gzip, self._where = GzipReader(stream, where), where
-        head = self._gzip.read(16)
-        if len(head) < 16 or head[:4] != MAGIC:
-            raise FlashWorldError(f"{where}: is no SPZ file (its gzip data do not start with 'NGSP').")
-        self.header = SpzHeader(*struct.unpack("<IIBBB", head[4:15]))
-        self.header.check(where)
-        if self.header.version == 4:
-            raise FlashWorldError(f"{where}: SPZ version 4 within gzip is not possible; the file is damaged.")
-
-    def pieces(self) -> Iterator[tuple[str, int, int, bytearray]]:
-        for name, start, stop in _pieces(self.header):
-            data = self._gzip.read((stop - start) * dict(self.header.arrays())[name])
-            if len(data) < (stop - start) * dict(self.header.arrays())[name]:
-                raise FlashWorldError(
-                    f"{self._where}: the data end within the {name} of Gaussian {start} and following; "
-                    f"the header promises {self.header.count}."
-                )
-            yield name, start, stop, data
-
-    def finish(self) -> tuple[float, float, float] | None:
-        """Signs of the axes from the extensions, if they name any; the checksum is looked at."""
-        signs = None
-        if self.header.flags & layout.FLAG_EXTENSIONS and not self.header.flags & layout.FLAG_SPARK_TREE:
-            signs = _signs_of_extensions(bytes(self._gzip.read(_MOST_EXTENSIONS)), self._where)
-        self._gzip.drain(self.header.count * self.header.row_bytes + (64 << 20))
-        return signs
-
-
-class _FrameSource:
-    """Version 4: a zstd frame for each array."""
-
-    def __init__(self, stream: BinaryIO, size: int, where: str):
-        self._stream, self._where = stream, where
-        head = stream.read(32)
-        version = struct.unpack_from("<I", head, 4)[0] if len(head) >= 8 else 0
-        if version != 4:
-            raise FlashWorldError(
-                f"{where}: is SPZ version {version}; versions 1 to 4 can be read."
-                if version > 4
-                else f"{where}: is a damaged SPZ file (version {version} without gzip)."
-            )
-        if len(head) < 32:
-            raise FlashWorldError(f"{where}: the SPZ header is cut short.")
-        self.header = SpzHeader(*struct.unpack("<IIBBB", head[4:15]))
-        self.header.check(where)
-        streams, table = struct.unpack("<BI", head[15:20])
-        arrays = self.header.arrays()
-        if streams != len(arrays) or not 32 <= table <= min(size - 16 * streams, 32 + _MOST_EXTENSIONS):
-            raise FlashWorldError(f"{where}: the SPZ table of {streams} arrays at byte {table} cannot be right.")
-        self._extensions = stream.read(table - 32)
-        entries = struct.unpack(f"<{2 * streams}Q", stream.read(16 * streams))
-        self._frames, begin = [], table + 16 * streams
-        for (name, row), packed, raw in zip(arrays, entries[::2], entries[1::2], strict=True):
-            if raw != row * self.header.count:
-                raise FlashWorldError(
-                    f"{where}: its {name} have {raw} bytes, {self.header.count} Gaussians need {row * self.header.count}."
-                )
-            self._frames.append((name, row, begin))
-            begin += packed
-        if begin != size:
-            raise FlashWorldError(f"{where}: its arrays end at byte {begin}, the file at byte {size}.")
-        self._zstd: Zstd | None = None
-
-    def pieces(self) -> Iterator[tuple[str, int, int, bytes]]:
-        zstd = self._zstd = Zstd(self._where)
-        for name, row, begin in self._frames:
-            self._stream.seek(begin)
-            reader = zstd.reader(self._stream)
-            for start, stop in ranges(self.header.count, max(1, _PIECE_BYTES // row)):
-                yield name, start, stop, self._read(reader, (stop - start) * row, name)
-
-    def _read(self, reader, size: int, name: str) -> bytes:
-        out = bytearray()
-        try:
-            while len(out) < size:
-                part = reader.read(size - len(out))
-                if not part:
-                    raise EOFError("cut short")
-                out += part
-        except self._zstd.errors as error:
-            raise FlashWorldError(f"{self._where}: the zstd data of its {name} are damaged ({error}).") from None
-        return out
-
-    def finish(self) -> tuple[float, float, float] | None:
-        if not self.header.flags & layout.FLAG_EXTENSIONS:
-            return None
-        return _signs_of_extensions(self._extensions, self._where)
-
-
-def _signs_of_extensions(data: bytes, where: str) -> tuple[float, float, float] | None:
-    """What turns the file's axes into ours, if an extension record names them; other records are skipped."""
-    position = 0
-    while position + 8 <= len(data):
-        kind, length = struct.unpack_from("<II", data, position)
-        position += 8
-        if position + length > len(data):
-            break
-        if kind == _COORDINATES and length >= 4:
-            number = struct.unpack_from("<I", data, position)[0]
-            if 9 <= number <= 16:
-                raise FlashWorldError(f"{where}: its axes (system {number}) have z up; only systems with y up or down.")
-            if 1 <= number <= 8:
-                x, y, z = _AXES[number - 1]
-                return (1.0 if x == "R" else -1.0, 1.0 if y == "D" else -1.0, 1.0 if z == "F" else -1.0)
-        position += length
-    return None
