@@ -162,8 +162,8 @@ def ply_info(path: str | os.PathLike) -> dict:
     Returns:
         dict of JSON values: ``format``, ``bytes``, ``gaussians`` (None if it is no Gaussian scene, with ``reason``),
         ``layout`` ("3dgs", "flashworld" or "rgb"), ``kind`` ("3dgs", "2dgs", "isotropic"), ``filter`` ("classic",
-        "antialiased"), ``up`` (the vertical axis, if a comment names one), ``sh_degree``, ``properties`` of the vertices,
-        ``elements`` (rows by name), ``comments``, ``metadata``.
+        "antialiased"), ``up`` (the vertical axis, if a comment names one), ``sh_degree``, ``properties`` of the
+        vertices, ``elements`` (rows by name), ``comments``, ``metadata``.
 
     Raises:
         FlashWorldError: no file or no PLY.

@@ -108,9 +108,9 @@ def sog_info(path: str | os.PathLike) -> dict:
 
 
 def recognizes_sog(head: bytes) -> bool:
-    """Whether the first kilobytes of a file are a ZIP, or a SOG's meta.json."""
+    """Whether the first kilobytes of a file are a ZIP of pictures, or a SOG's meta.json."""
     if head.startswith(b"PK\x03\x04"):
-        return True
+        return b".webp" in head or b"meta.json" in head
     return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and b'"means"' in head and b'"quats"' in head
 
 
