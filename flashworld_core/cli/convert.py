@@ -14,8 +14,8 @@ def add_command(commands) -> None:
         "convert",
         help="convert scenes or a camera path between file formats",
         description="Convert a scene (PLY of any kind, SPZ, SOG, .splat, .ksplat, glTF) or a camera path (FlashWorld "
-        "request JSON, nerfstudio transforms.json, RealEstate10K text, COLMAP folder). What IN is, its content tells; what OUT "
-        "becomes, its ending or --to. A folder of scenes is converted file by file with --to.",
+        "request JSON, nerfstudio transforms.json, RealEstate10K text, COLMAP folder). What IN is, its content tells; "
+        "what OUT becomes, its ending or --to. A folder of scenes is converted file by file with --to.",
     )
     parser.add_argument("source", type=Path, metavar="IN", help="a file, or a folder of scenes")
     parser.add_argument(

@@ -101,12 +101,21 @@ FORMATS = {
         ".splat:splat_info",
         ("axes",),
     ),
+    "html": SceneFormat(
+        "web page",
+        (".html",),
+        None,
+        None,
+        ".html:write_html",
+        None,
+        ("cameras", "title", "budget", "sh_degree"),
+    ),
 }
 
 
 def supported_extensions() -> tuple[str, ...]:
     """Extensions of scene files, lower case with the dot."""
-    return tuple(sorted(extension for known in FORMATS.values() for extension in known.extensions))
+    return tuple(sorted(extension for known in FORMATS.values() if known.read for extension in known.extensions))
 
 
 def writable_formats() -> tuple[str, ...]:
