@@ -7,6 +7,7 @@ from .comfyui import api, folders
 from .export import ExportScene
 from .generate import Generate
 from .load import LoadModel
+from .load_scene import LoadScene
 from .preview import PreviewScene
 from .render import RenderViews
 from .trajectory import CameraPath
@@ -18,6 +19,7 @@ NODES: list[type[api.ComfyNode]] = [
     LoadCameraPath,
     SaveCameraPath,
     Generate,
+    LoadScene,
     RenderViews,
     CleanScene,
     ExportScene,

@@ -194,7 +194,12 @@ class Document:
     def accessor(self, number, width: int, name: str) -> Accessor:
         item = self.item("accessors", number)
         count, kind, offset = item.get("count"), item.get("componentType"), item.get("byteOffset", 0)
-        if kind not in _TYPES or _WIDTHS.get(item.get("type")) != width or "sparse" in item:
+        if (
+            not isinstance(kind, int)
+            or kind not in _TYPES
+            or _WIDTHS.get(str(item.get("type"))) != width
+            or "sparse" in item
+        ):
             raise FlashWorldError(f"{self.where}: {name} has an accessor of a kind that is not supported.")
         if not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in (count, offset)) or not count:
             raise FlashWorldError(f"{self.where}: {name} has {str(count)[:20]} rows from byte {str(offset)[:20]}.")

@@ -63,7 +63,7 @@ def read_sog(
                 def decode(piece, section=section, images=images):
                     rows = table.part(*piece)
                     _DECODERS[section](meta, [image[slice(*piece)] for image in images], rows)
-                    table.mark(*rows[:1] if section == "means" else rows[2:3] if section == "scales" else rows[4:])
+                    table.mark(*_FILLED[section](rows))
 
                 if section == "shN":
                     meta.read_palette(bundle)
@@ -266,7 +266,7 @@ class _Meta:
 
     def _read_sh(self) -> None:
         if self.version == 2:
-            bands, entries = self._content["shN"].get("bands"), self._content["shN"].get("count")
+            bands, entries = self._section("shN").get("bands"), self._section("shN").get("count")
             if bands not in (1, 2, 3) or isinstance(entries, bool) or not isinstance(entries, int):
                 raise FlashWorldError(
                     f"{self._where}: meta.json names {str(bands)[:20]} SH bands of {str(entries)[:20]} entries."
@@ -275,7 +275,8 @@ class _Meta:
             self._sh_book = self._numbers("shN", "codebook", 256)
         else:
             low, high = self._number("shN", "mins"), self._number("shN", "maxs")
-            self._sh_book = (low + (high - low) * np.arange(256) / 255).astype(np.float32)
+            with np.errstate(all="ignore"):
+                self._sh_book = (low + (high - low) * np.arange(256) / 255).astype(np.float32)
 
     @property
     def has_sh(self) -> bool:
@@ -305,7 +306,8 @@ class _Meta:
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
             raise FlashWorldError(f"{self._where}: {section}.{key} in meta.json must be numbers.")
         try:
-            return np.array(values, np.float64).astype(np.float32)
+            with np.errstate(over="ignore"):
+                return np.array(values, np.float64).astype(np.float32)
         except OverflowError:
             raise FlashWorldError(f"{self._where}: {section}.{key} in meta.json holds a number out of range.") from None
 
@@ -388,4 +390,12 @@ def _harmonics(meta: _Meta, images: list[np.ndarray], rows: Rows) -> None:
     rows.sh[:, 1:] = meta.palette[np.minimum(labels, len(meta.palette) - 1)]
 
 
+# What may hold numbers that are not finite after a section is read.
+_FILLED = {
+    "means": lambda rows: (rows.means,),
+    "quats": lambda rows: (),
+    "scales": lambda rows: (rows.scales,),
+    "sh0": lambda rows: (rows.opacities, rows.sh[:, 0]),
+    "shN": lambda rows: (rows.sh,),
+}
 _DECODERS = {"means": _means, "quats": _quats, "scales": _scales, "sh0": _colors, "shN": _harmonics}
