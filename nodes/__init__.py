@@ -7,6 +7,7 @@ from .comfyui import api, folders
 from .export import ExportScene
 from .generate import Generate
 from .load import LoadModel
+from .load_scene import LoadScene
 from .preview import PreviewScene
 from .render import RenderViews
 from .trajectory import CameraPath, WanCamera
@@ -19,6 +20,7 @@ NODES: list[type[api.ComfyNode]] = [
     SaveCameraPath,
     WanCamera,
     Generate,
+    LoadScene,
     RenderViews,
     CleanScene,
     ExportScene,
