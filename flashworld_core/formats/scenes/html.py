@@ -1,7 +1,7 @@
 """A scene as one web page: our viewer, the scene as a preview stream, a camera path, in a file that needs no network.
 
-The viewer's modules (web/viewer) go in as they are, behind an import map of data addresses. The scene is gzip in base64:
-it is about as large as the stream itself. The page forbids itself every connection and opens from a disk.
+The viewer's modules (web/viewer) go in as they are, behind an import map of data addresses. The scene is gzip in
+base64: it is about as large as the stream itself. The page forbids itself every connection and opens from a disk.
 
 What a page cannot hold: exact numbers. It is for looking, not for going on with; write a PLY beside it for that.
 """
