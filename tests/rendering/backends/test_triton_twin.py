@@ -118,7 +118,7 @@ def test_a_failing_compilation_falls_back_to_torch_with_both_reasons(fake_module
 
 
 @pytest.fixture(scope="module")
-def benchmark():
+def ahead():
     path = REPOSITORY / "benchmarks/triton_compiled.py"
     spec = importlib.util.spec_from_file_location("triton_compiled", path)
     module = importlib.util.module_from_spec(spec)
@@ -127,36 +127,36 @@ def benchmark():
     return module
 
 
-def assert_fits(benchmark, kernel: str, target: str):
+def assert_fits(ahead, kernel: str, target: str):
     """It compiles; from sm_80 on it spills nothing; half of the places for warps are filled."""
-    figures = benchmark.figures(benchmark.KERNELS[kernel], benchmark.TARGETS[target])
+    figures = ahead.figures(ahead.KERNELS[kernel], ahead.TARGETS[target])
     assert figures.registers > 0
     assert target == "sm_75" or figures.spilled == 0, (kernel, target, figures)
     assert figures.occupancy >= 0.5, (kernel, target, figures)
 
 
 @needs_triton
-def test_each_target_compiles_a_kernel_and_each_kernel_is_compiled(benchmark):
+def test_each_target_compiles_a_kernel_and_each_kernel_is_compiled(ahead):
     """One pair a target; `test_every_kernel_compiles_for_every_target` is the whole of it."""
-    kernels = list(benchmark.KERNELS)
-    assert len(benchmark.TARGETS) >= len(kernels)
-    for i, target in enumerate(benchmark.TARGETS):
-        assert_fits(benchmark, kernels[i % len(kernels)], target)
+    kernels = list(ahead.KERNELS)
+    assert len(ahead.TARGETS) >= len(kernels)
+    for i, target in enumerate(ahead.TARGETS):
+        assert_fits(ahead, kernels[i % len(kernels)], target)
 
 
 @needs_triton
 @pytest.mark.slow
-def test_every_kernel_compiles_for_every_target(benchmark):
-    for target in benchmark.TARGETS:
-        for kernel in benchmark.KERNELS:
-            assert_fits(benchmark, kernel, target)
+def test_every_kernel_compiles_for_every_target(ahead):
+    for target in ahead.TARGETS:
+        for kernel in ahead.KERNELS:
+            assert_fits(ahead, kernel, target)
 
 
 @needs_triton
-def test_occupancy_of_known_launches(benchmark):
+def test_occupancy_of_known_launches(ahead):
     """Against figures anyone can look up: full registers, the limit of programs, shared memory."""
-    assert benchmark.occupancy(80, registers=32, shared=0, warps=4) == 1.0
-    assert benchmark.occupancy(80, registers=64, shared=0, warps=4) == 0.5
-    assert benchmark.occupancy(80, registers=65, shared=0, warps=4) == 0.4375
-    assert benchmark.occupancy(86, registers=32, shared=0, warps=1) == pytest.approx(16 / 48)
-    assert benchmark.occupancy(90, registers=32, shared=113 * 1024, warps=8) == 0.25
+    assert ahead.occupancy(80, registers=32, shared=0, warps=4) == 1.0
+    assert ahead.occupancy(80, registers=64, shared=0, warps=4) == 0.5
+    assert ahead.occupancy(80, registers=65, shared=0, warps=4) == 0.4375
+    assert ahead.occupancy(86, registers=32, shared=0, warps=1) == pytest.approx(16 / 48)
+    assert ahead.occupancy(90, registers=32, shared=113 * 1024, warps=8) == 0.25
