@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-import triton
 from torch import Tensor
+
+import triton
 
 from ....errors import FlashWorldError
 from .launch import ENTRY_BLOCK, TILE
