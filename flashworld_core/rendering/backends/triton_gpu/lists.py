@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from torch import Tensor
-
 import triton
+from torch import Tensor
 
 from ....errors import FlashWorldError
 from .launch import ENTRY_BLOCK, TILE
