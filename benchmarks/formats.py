@@ -5,10 +5,10 @@
 
 Peers are installed for the run only and left out where they are not given: ``gsply``; splat-transform's ``cli.mjs``;
 ComfyUI's folder; a program around the official spz library that prints the seconds of its own call alone:
-``spz_peer write IN.ply OUT.spz VERSION`` and ``spz_peer read IN.spz -``. splat-transform is a program: its times hold its
-start and the reading or writing of a PLY, as its users have them.
+``spz_peer write IN.ply OUT.spz VERSION`` and ``spz_peer read IN.spz -``. splat-transform is a program: its times
+hold its start and the reading or writing of a PLY, as its users have them.
 
-"Raw" writes and reads the same number of bytes with plain calls. The scene is clustered, with higher bands that fall off.
+"Raw" writes the same number of bytes with plain calls. The scene is clustered, with higher bands that fall off.
 """
 
 from __future__ import annotations
@@ -225,10 +225,10 @@ def report(options, rows: dict[str, float], sizes: dict[str, int], memory: dict[
     lines = [
         "# Scene formats: writing and reading",
         "",
-        f"{options.gaussians:,} Gaussians of degree {options.degree}; median of {options.rounds} interleaved rounds, page "
-        f"cache warm, no fsync; SOG once.",
-        f"{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()}, numpy {np.__version__}; load "
-        f"average at the start {load:.1f}. numba is not used.",
+        f"{options.gaussians:,} Gaussians of degree {options.degree}; median of {options.rounds} interleaved rounds, "
+        f"page cache warm, no fsync; SOG once.",
+        f"{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()}, numpy {np.__version__}; "
+        f"load average at the start {load:.1f}.",
         "",
         "| | s |",
         "|---|---|",

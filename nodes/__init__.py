@@ -10,7 +10,7 @@ from .load import LoadModel
 from .load_scene import LoadScene
 from .preview import PreviewScene
 from .render import RenderViews
-from .trajectory import CameraPath
+from .trajectory import CameraPath, WanCamera
 from .trajectory_files import LoadCameraPath, SaveCameraPath
 
 NODES: list[type[api.ComfyNode]] = [
@@ -18,6 +18,7 @@ NODES: list[type[api.ComfyNode]] = [
     CameraPath,
     LoadCameraPath,
     SaveCameraPath,
+    WanCamera,
     Generate,
     LoadScene,
     RenderViews,

@@ -37,7 +37,7 @@ def add_command(commands) -> None:
         action="store_true",
         help="do not widen Gaussians in pictures larger than the scene was made at; gaps may show",
     )
-    parser.add_argument("--backend", default="auto", choices=("auto", "gsplat", "cpu", "torch"))
+    parser.add_argument("--backend", default="auto", choices=("auto", "gsplat", "triton", "cpu", "torch"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-video", action="store_true", help="pictures only")
     add_trajectory_arguments(parser, "orbit")

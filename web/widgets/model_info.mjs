@@ -1,5 +1,5 @@
-/** A read-only text on the Load FlashWorld Model node: the weights' licence and what they will need of the machine. */
-import { makeRoom } from "./room.mjs";
+/** A read-only text on the Load FlashWorld Model node: the weights' license and what they will need of the machine. */
+import { makeRoom } from "./graph.mjs";
 
 const HEIGHT = 128; // pixels
 const LEAST_WIDTH = 300; // pixels, of the node

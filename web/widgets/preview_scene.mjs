@@ -1,8 +1,7 @@
 /** The splat viewer as a widget of the Preview Scene node. */
-import { addKeyframe } from "./camera_path.mjs";
-import { allNodes, nodeOfExecution, outputKey, upstream } from "./graph.mjs";
-import { makeRoom } from "./room.mjs";
-import { createViewer } from "../splat/viewer.mjs";
+import { allNodes, hide, makeRoom, nodeOfExecution, outputKey, upstream } from "./graph.mjs";
+import { addKeyframe, previewOf, setPreview } from "./registry.mjs";
+import { createViewer } from "../viewer/viewer.mjs";
 
 const LEAST_HEIGHT = 360; // pixels
 const LEAST_WIDTH = 420; // pixels, of the node
@@ -10,13 +9,11 @@ const EVENT = "flashworld.scene";
 const ORIGIN = Object.freeze({ position: [0, 0, 0], quaternion: [1, 0, 0, 0] });
 const SAID = 4000; // milliseconds a confirmation stays
 
-/** Node -> Preview, for other widgets; nothing of a removed node is kept. */
-const previews = new WeakMap();
 const listening = new WeakSet(); // hosts that tell us of outputs
 
 /** Puts the viewer on a Preview Scene node of the graph. `app` and `api` are the host's. */
 export function attachPreview(node, app, api) {
-  previews.set(node, new Preview(node, app, api));
+  setPreview(node, new Preview(node, app, api));
   if (listening.has(app)) return;
   listening.add(app);
   app.registerExtension({
@@ -28,11 +25,8 @@ export function attachPreview(node, app, api) {
   });
 }
 
-/** @returns {string} the address of the scene a Preview Scene node shows, "" for none */
-export const sceneAddress = (node) => previews.get(node)?.address ?? "";
-
 function* livePreviews(app) {
-  for (const node of allNodes(app.rootGraph ?? app.graph)) if (previews.has(node)) yield [node, previews.get(node)];
+  for (const node of allNodes(app.rootGraph ?? app.graph)) if (previewOf(node)) yield [node, previewOf(node)];
 }
 
 class Preview {
@@ -41,6 +35,7 @@ class Preview {
     this.viewer = null;
     this.address = "";
     this.result = ""; // the address of the last result, which may not be what is shown while steps come in
+    this.unfinished = ""; // "step 2 of 4", while that is what is seen
     this.start = ""; // the pose the viewer was last put to, as text
     this.element = document.createElement("div");
     this.element.dataset.captureWheel = "true";
@@ -61,9 +56,9 @@ class Preview {
     this.#chain("onRemoved", () => this.dispose());
     const listeners = {
       [EVENT]: ({ detail }) => this.#step(detail),
-      execution_success: () => this.viewer?.setStatus(""),
-      execution_error: () => this.viewer?.setStatus(""),
-      execution_interrupted: () => this.viewer?.setStatus(""),
+      execution_success: () => this.#ended(""),
+      execution_error: () => this.#ended("Failed"),
+      execution_interrupted: () => this.#ended("Cancelled"),
     };
     for (const [type, listener] of Object.entries(listeners)) api.addEventListener(type, listener);
     this.stopListening = () => {
@@ -79,7 +74,7 @@ class Preview {
     this.viewer?.dispose();
     this.viewer = null;
     this.address = "";
-    previews.delete(this.node);
+    setPreview(this.node, null);
   }
 
   /** What the host remembers of an execution. It repeats that whenever any node has news, also while steps come in. */
@@ -114,13 +109,21 @@ class Preview {
     if (!this.node.graph || !this.#dependsOn(nodeOfExecution(this.app.rootGraph ?? this.app.graph, node))) return;
     const viewer = this.#viewer();
     if (!viewer) return;
-    viewer.setStatus(final || step == null ? "" : `Step ${step + 1} of ${steps}`);
+    this.unfinished = final || step == null ? "" : `step ${step + 1} of ${steps}`;
+    viewer.setStatus(this.unfinished.replace("s", "S"));
     if (!this.start) {
       const first = cameras?.[0] ?? ORIGIN;
       this.start = JSON.stringify(first);
       viewer.setView(first);
     }
     await this.#load(file, cameras);
+  }
+
+  /** What is seen of a run that ended early says how far it came. */
+  #ended(how) {
+    if (how && this.unfinished) this.viewer?.setStatus(`${how} after ${this.unfinished}`);
+    else if (!how) this.viewer?.setStatus("");
+    this.unfinished = "";
   }
 
   async #load(file, cameras) {
@@ -239,12 +242,4 @@ class Preview {
       return result;
     };
   }
-}
-
-/** Takes a widget out of sight; its value is saved and sent as before. */
-function hide(item) {
-  if (!item) return;
-  item.hidden = true;
-  item.options = Object.assign(item.options ?? {}, { hidden: true });
-  item.computeSize = () => [0, -4]; // minus the gap that older hosts leave between widgets
 }

@@ -1,7 +1,7 @@
 """A scene as one web page: our viewer, the scene as a preview stream, a camera path, in a file that needs no network.
 
-The viewer's modules (web/splat) go in as they are, behind an import map of data addresses. The scene is gzip in base64:
-it is about as large as the stream itself. The page forbids itself every connection and opens from a disk.
+The viewer's modules (web/viewer) go in as they are, behind an import map of data addresses. The scene is gzip in
+base64: it is about as large as the stream itself. The page forbids itself every connection and opens from a disk.
 
 What a page cannot hold: exact numbers. It is for looking, not for going on with; write a PLY beside it for that.
 """
@@ -27,7 +27,7 @@ from .compression import gzip_pieces
 from .stream import DEFAULT_BUDGET, poses_of, write_stream
 
 _WEB = Path(__file__).resolve().parents[3] / "web"
-_ENTRY = "splat/page.mjs"  # in _WEB
+_ENTRY = "viewer/page.mjs"  # in _WEB
 _IMPORT = re.compile(r'(\bfrom\s+|^import\s+)"(\.{1,2}/[^"]+)"', re.MULTILINE)
 _WORKER = re.compile(r'new URL\("(\./[^"]+)", import\.meta\.url\)')
 _PIECE_BYTES = 3 << 18  # a multiple of 3, so that base64 of one piece follows that of another
