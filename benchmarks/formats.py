@@ -225,9 +225,10 @@ def report(options, rows: dict[str, float], sizes: dict[str, int], memory: dict[
     lines = [
         "# Scene formats: writing and reading",
         "",
-        f"{options.gaussians:,} Gaussians of degree {options.degree}; median of {options.rounds} interleaved rounds, "
-        f"page cache warm, no fsync; SOG once.",
-        f"{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()}, numpy {np.__version__}; "
+        f"{options.gaussians:,} Gaussians of degree {options.degree}; median of {options.rounds} interleaved rounds,",
+        "page cache warm, no fsync; SOG once.",
+        f"{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()},",
+        f"numpy {np.__version__};",
         f"load average at the start {load:.1f}.",
         "",
         "| | s |",
