@@ -1,8 +1,8 @@
 """Opacities for scenes made with an antialiased filter: a footprint that is widened is thinned by as much.
 
 The classic filter adds a constant to every footprint's covariance and leaves the opacity, so what is smaller than a
-pixel grows and brightens. Scenes trained with mip-splatting's filter expect that the opacity shrinks by the ratio of the
-areas ("Mip-Splatting", equation 10). It differs from view to view, so it cannot be part of the scene.
+pixel grows and brightens. Scenes trained with mip-splatting's filter expect that the opacity shrinks by the ratio of
+the areas ("Mip-Splatting", equation 10). It differs from view to view, so it cannot be part of the scene.
 """
 
 from __future__ import annotations
