@@ -129,7 +129,6 @@ def peer_candidates(folder: Path, scene: Gaussians, options) -> dict[str, Callab
         run(*tool, ply, packed)
         found["compressed_ply write, splat-transform"] = lambda: run(*tool, ply, packed)
         found["compressed_ply read, splat-transform"] = lambda: run(*tool, packed, other / "st.ply")
-        found["spz write, splat-transform"] = lambda: run(*tool, ply, other / "st.spz")
     if options.gsply:
         import gsply
 
