@@ -140,6 +140,9 @@ def peer_candidates(folder: Path, scene: Gaussians, options) -> dict[str, Callab
     if options.comfyui:
         sys.path.insert(0, str(options.comfyui))
         try:
+            from comfy.cli_args import args
+
+            args.cpu = True  # or it looks for a graphics card when it is imported
             from comfy_extras.nodes_gaussian_splat import _gaussian_spz_bytes
         finally:
             sys.path.remove(str(options.comfyui))
