@@ -353,12 +353,11 @@ WORKFLOWS = {
         ),
     ),
     "open_clean_convert": Workflow(
-        "# Open a scene, clean it, write it in another format\n\n"
-        "*Load Scene* opens a PLY of any kind, SPZ, SOG, .splat, .ksplat or glTF from ComfyUI's input or output "
-        "folder; *choose file* brings one from your computer. *Clean Scene* drops faint, oversized and "
-        "surplus Gaussians. *Export Scene* writes an SPZ for delivery, and a web page that shows the scene in any browser, to "
-        "`output/FlashWorld`.\n\nNo scene at hand? Run *image_to_scene* first: what it saves is in the list after "
-        "pressing R.",
+        "# Open a scene, clean it, write it in another format\n\n*Load Scene* opens a PLY of any kind, SPZ, SOG, "
+        ".splat, .ksplat or glTF from ComfyUI's input or output folder; *choose file* brings one from your "
+        "computer. *Clean Scene* drops faint, oversized and surplus Gaussians. *Export Scene* writes an SPZ for "
+        "delivery, and a web page that shows the scene in any browser, to `output/FlashWorld`.\n\nNo scene at "
+        "hand? Run *image_to_scene* first: what it saves is in the list after pressing R.",
         {
             "note": note(""),
             "scene": Node("FlashWorld_LoadScene", {"file": "scene.ply"}, size=(420, 220)),
