@@ -352,4 +352,42 @@ WORKFLOWS = {
             Group("The chosen view", YELLOW, (("still", "shown"), ("snapshot",))),
         ),
     ),
+    "open_clean_convert": Workflow(
+        "# Open a scene, clean it, write it in another format\n\n*Load Scene* opens a PLY of any kind, SPZ, SOG, "
+        ".splat, .ksplat or glTF from ComfyUI's input or output folder; *choose file* brings one from your "
+        "computer. *Clean Scene* drops faint, oversized and surplus Gaussians. *Export Scene* writes an SPZ for "
+        "delivery, and a web page that shows the scene in any browser, to `output/FlashWorld`.\n\nNo scene at "
+        "hand? Run *image_to_scene* first: what it saves is in the list after pressing R.",
+        {
+            "note": note(""),
+            "scene": Node("FlashWorld_LoadScene", {"file": "scene.ply"}, size=(420, 220)),
+            "clean": Node(
+                "FlashWorld_CleanScene",
+                {"min_opacity": 0.02, "max_gaussians": 1_000_000},
+                {"splat": ("scene", 0)},
+                size=(420, 420),
+            ),
+            "preview": Node("FlashWorld_PreviewScene", {"width": 384, "height": 256}, {"splat": ("clean", 0)}),
+            "export": Node(
+                "FlashWorld_ExportScene",
+                {"filename_prefix": "FlashWorld/delivered", "format": "spz"},
+                {"splat": ("clean", 0), "camera": ("scene", 1)},
+                title="For delivery",
+                size=(420, 420),
+            ),
+            "page": Node(
+                "FlashWorld_ExportScene",
+                {"filename_prefix": "FlashWorld/page", "format": "html"},
+                {"splat": ("clean", 0), "camera": ("scene", 1)},
+                title="For any browser",
+                size=(420, 420),
+            ),
+        },
+        (
+            Group("Scene", BLUE, (("note", "scene"),)),
+            Group("Clean", GREEN, (("clean",),)),
+            Group("Look", YELLOW, (("preview",),)),
+            Group("Write", PURPLE, (("export", "page"),)),
+        ),
+    ),
 }

@@ -5,6 +5,7 @@ import { api } from "../../scripts/api.js";
 const WIDGETS = {
   FlashWorld_CameraPath: ["./widgets/camera_path.mjs", "attachCameraPath"],
   FlashWorld_PreviewScene: ["./widgets/preview_scene.mjs", "attachPreview"],
+  FlashWorld_LoadScene: ["./widgets/load_scene.mjs", "attachLoadScene"],
   FlashWorld_LoadModel: ["./widgets/model_info.mjs", "attachModelInfo"],
 };
 

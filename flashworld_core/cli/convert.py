@@ -80,9 +80,9 @@ def run(options) -> None:
 
     source, target = options.source, options.target
     if not source.exists():
-        raise FlashWorldError(f"convert: {source}: no such file or folder.")
+        raise FlashWorldError(f"{source}: no such file or folder.")
     if target is None and options.to is None:
-        raise FlashWorldError("convert: give OUT, or --to with the formats to write.")
+        raise FlashWorldError("convert needs OUT, or --to with the formats to write.")
     if detect_scene(source) is None:
         scenes = scenes_in(source) if source.is_dir() and options.to is not None else []
         return convert_folder(options, scenes) if scenes else convert_path(options)
@@ -112,7 +112,7 @@ def targets_of(options, source: Path) -> dict[Path, str]:
     targets = {folder / (stem + FORMATS[name].extensions[0]): name for name in options.to}
     for target in targets:
         if target.exists() and source.exists() and target.samefile(source):
-            raise FlashWorldError(f"convert: {target.name} would replace the file it is made from; give another OUT.")
+            raise FlashWorldError(f"{target.name} would replace the file it is made from; give another OUT.")
     return targets
 
 
@@ -172,7 +172,7 @@ def writer_options(options, name: str, several: bool) -> dict:
     foreign = next((key for key in asked if key not in FORMATS[name].options), None)
     if foreign is not None and not several:
         flag = {"version": "--spz-version"}.get(foreign, "--" + foreign.replace("_", "-"))
-        raise FlashWorldError(f"convert: {FORMATS[name].title} files have no {flag}.")
+        raise FlashWorldError(f"{FORMATS[name].title} files have no {flag}.")
     return {key: value for key, value in asked.items() if key in FORMATS[name].options}
 
 
@@ -182,7 +182,7 @@ def convert_path(options) -> None:
     from ..trajectories.keyframes import resample
 
     if options.to is not None or options.target is None:
-        raise FlashWorldError(f"convert: {options.source}: is no scene, and holds none that --to could convert.")
+        raise FlashWorldError(f"{options.source}: is no scene, and holds none that --to could convert.")
     cameras = read_cameras(options.source, *(options.size or ()))
     if options.views is not None:
         cameras = resample(cameras, options.views)

@@ -17,6 +17,7 @@ from ..cameras import Cameras
 from ..errors import FlashWorldError, check_stop
 from ..gaussians import Gaussians
 from ..ops.measure import clip_planes
+from .antialias import is_antialiased, thinning
 from .constants import matching_low_pass
 from .normals import normals_from_depth
 
@@ -83,7 +84,9 @@ def render(
 ) -> RenderOutput:
     """Render a scene from every camera. Differentiable in the five Gaussian tensors, on every backend.
 
-    Quaternions need not be unit; a zero one is the identity. No Gaussians, or none in sight, is the plain background.
+    A scene whose metadata say that it was made with the antialiased filter (mip-splatting) is drawn with it, one view
+    at a time. Quaternions need not be unit; a zero one is the identity. No Gaussians, or none in sight, is the plain
+    background.
 
     Args:
         gaussians: N Gaussians; any float dtype, computed in float32.
@@ -130,8 +133,12 @@ def render(
     tensors = [getattr(gaussians, field).float() for field in _FIELDS]
     cameras = cameras.to(device, torch.float32)
     backgrounds = _background(background, views, device)
-    chunk = views_per_chunk or _plan_chunk(
-        name, n, cameras, device, watched=progress is not None or should_stop is not None
+    antialiased = is_antialiased(gaussians)
+    chunk = (
+        1
+        if antialiased
+        else views_per_chunk
+        or _plan_chunk(name, n, cameras, device, watched=progress is not None or should_stop is not None)
     )
 
     outputs = []
@@ -139,7 +146,7 @@ def render(
         check_stop(should_stop)
         some = cameras[begin : begin + chunk]
         images = rasterize(
-            *tensors,
+            *(_thinned(tensors, some, low_pass) if antialiased else tensors),
             some.world_to_camera,
             some.intrinsics,
             some.width,
@@ -160,6 +167,15 @@ def render(
         return _select(modes, torch.zeros(*shape, 3, device=device), empty, empty, cameras.intrinsics)
     fields = [[getattr(o, f.name) for o in outputs] for f in dataclasses.fields(RenderOutput)]
     return RenderOutput(*(None if f[0] is None else f[0] if len(f) == 1 else torch.cat(f) for f in fields))
+
+
+def _thinned(tensors: list[Tensor], view: Cameras, low_pass: float) -> list[Tensor]:
+    """The five tensors with opacities for one view of a scene made with the antialiased filter."""
+    means, quats, scales, opacities, sh = tensors
+    factor = thinning(
+        means, quats, scales, view.world_to_camera[0], view.intrinsics[0], view.width, view.height, low_pass
+    )
+    return [means, quats, scales, opacities * factor, sh]
 
 
 def warm_up(device: torch.device | str = "cpu", wait: bool = False, gradients: bool = False) -> None:

@@ -41,6 +41,7 @@ from .rows import (
     Rows,
     RowTable,
     check_rows,
+    compiled,
     log_scales,
     ordered_map,
     ranges,
@@ -55,6 +56,7 @@ _PIECE_CHUNKS = 96
 _AXIS_BITS = ((21, 2047), (11, 1023), (0, 2047))  # shift and largest code of x, y, z
 _GEOMETRY = [f"{side}_{what}{axis}" for what in ("", "scale_") for side in ("min", "max") for axis in "xyz"]
 _COLOR = [f"{side}_{axis}" for side in ("min", "max") for axis in "rgb"]
+_CUT_HARMONICS = "SH coefficients beyond +-4 were cut to that"
 _WORDS = ["packed_position", "packed_rotation", "packed_scale", "packed_color"]
 _LOG_SCALE_LIMIT = 20.0
 _SQRT2 = np.float32(np.sqrt(2))
@@ -308,6 +310,7 @@ class _Layout:
 def pack_rows(rows: Rows, losses: Losses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """n Gaussians as ranges [chunks of 256, 18] float32, words [n, 4] uint32 and sh [n, 3 (K - 1)] uint8."""
     n = len(rows.means)
+    fast = compiled(n)
     scales = np.clip(log_scales(rows.scales), -_LOG_SCALE_LIMIT, _LOG_SCALE_LIMIT)
     color = rows.sh[:, 0] * np.float32(C0) + np.float32(0.5)
     table = np.empty((-(-n // CHUNK), 18), "<f4")
@@ -321,24 +324,34 @@ def pack_rows(rows: Rows, losses: Losses) -> tuple[np.ndarray, np.ndarray, np.nd
         extent = high - low
         with np.errstate(divide="ignore"):
             inverse = np.where(extent > 0, 1 / extent, np.float32(0))
+        if fast is not None:
+            shifts, tops = np.array(bits, np.uint32).T.copy()
+            fast.ply_pack_words(values, low, inverse * tops.astype(np.float32), shifts, tops, words[:, word])
+            continue
         for axis, (shift, top) in enumerate(bits):
             per_row = np.repeat(np.stack([low[:, axis], inverse[:, axis] * top]), CHUNK, axis=1)[:, :n]
             codes = np.minimum((values[:, axis] - per_row[0]) * per_row[1] + np.float32(0.5), np.float32(top))
             words[:, word] |= codes.astype(np.uint32) << np.uint32(shift)
     words[:, 3] |= (rows.opacities * np.float32(255) + np.float32(0.5)).astype(np.uint32)
+    if fast is not None:
+        fast.ply_pack_rotations(rows.quats, words[:, 1])
+        harmonics = np.empty((n, 3 * (rows.sh.shape[1] - 1)), np.uint8)
+        losses.add(_CUT_HARMONICS, fast.ply_pack_harmonics(rows.sh[:, 1:], harmonics))
+        return table, words, harmonics
     largest, others = smallest_three(rows.quats)
     codes = ((others / _SQRT2 + np.float32(0.5)) * np.float32(1023) + np.float32(0.5)).clip(0, 1023).astype(np.uint32)
     words[:, 1] = largest.astype(np.uint32) << 30 | codes[:, 0] << 20 | codes[:, 1] << 10 | codes[:, 2]
     rest = rows.sh[:, 1:].transpose(0, 2, 1).reshape(n, -1)
     harmonics = rest * np.float32(32) + np.float32(128)
     if harmonics.size and (harmonics.min() < 0 or harmonics.max() > 256):
-        losses.add("SH coefficients beyond +-4 were cut to that", np.count_nonzero(np.abs(rest) > 4))
+        losses.add(_CUT_HARMONICS, np.count_nonzero(np.abs(rest) > 4))
     return table, words, np.clip(harmonics, 0, 255).astype(np.uint8)
 
 
 def unpack_rows(table: np.ndarray, words: np.ndarray, sh: np.ndarray, rows: Rows) -> None:
     """Fill ``rows`` with what `pack_rows` gave."""
     n = len(words)
+    fast = compiled(n)
     with np.errstate(all="ignore"):
         for values, column, word, bits in (
             (rows.means, 0, 0, _AXIS_BITS),
@@ -349,6 +362,10 @@ def unpack_rows(table: np.ndarray, words: np.ndarray, sh: np.ndarray, rows: Rows
                 table[:, column : column + 3],
                 table[:, column + 3 : column + 6] - table[:, column : column + 3],
             )
+            if fast is not None:
+                shifts, tops = np.array(bits, np.uint32).T.copy()
+                fast.ply_unpack_words(words[:, word], low, extent / tops.astype(np.float32), shifts, tops, values)
+                continue
             for axis, (shift, top) in enumerate(bits):
                 per_row = np.repeat(np.stack([low[:, axis], extent[:, axis] / np.float32(top)]), CHUNK, axis=1)[:, :n]
                 codes = ((words[:, word] >> np.uint32(shift)) & np.uint32(top)).astype(np.float32)
@@ -356,6 +373,9 @@ def unpack_rows(table: np.ndarray, words: np.ndarray, sh: np.ndarray, rows: Rows
         np.exp(rows.scales, out=rows.scales)
         rows.sh[:, 0] = (rows.sh[:, 0] - np.float32(0.5)) * np.float32(1 / C0)
     np.multiply(words[:, 3] & np.uint32(255), np.float32(1 / 255), out=rows.opacities, casting="unsafe")
+    if fast is not None:
+        fast.ply_unpack_rotations(words[:, 1], rows.quats)
+        return fast.ply_unpack_harmonics(sh, _HARMONIC, rows.sh[:, 1:])
     others = np.stack([words[:, 1] >> shift & 1023 for shift in (20, 10, 0)], axis=1).astype(np.float32)
     others = (others * np.float32(1 / 1023) - np.float32(0.5)) * _SQRT2
     from_smallest_three((words[:, 1] >> 30).astype(np.int64), others, rows.quats)

@@ -17,7 +17,7 @@ from ...ops.transform import similarity_from_matrix, transform
 from ...sh import with_sh_degree
 from .gltf import EXTENSION, Y_UP, coefficient_names
 from .gltf_document import Accessor, Document
-from .rows import RowTable, check_expansion, log, ranges, signs_of_frame, turned, unit_quats
+from .rows import RowTable, check_expansion, log, quat_signs, ranges, sh_signs, signs_of_frame, unit_quats
 from .spz import read_spz_stream, spz_header
 
 _PIECE_ROWS = 1 << 16
@@ -72,7 +72,11 @@ def read_gltf(
     except OSError as error:
         raise FlashWorldError(f"{where}: cannot be read: {error.strerror or error}.") from error
     scene = _joined(scenes, metadata)
-    return scene if signs is None else turned(scene, signs)
+    if signs is not None:  # in place: nobody else has these tensors
+        scene.means.mul_(torch.tensor(signs))
+        scene.quats.mul_(torch.from_numpy(quat_signs(signs)))
+        scene.sh.mul_(torch.from_numpy(sh_signs(signs, scene.sh.shape[1]))[:, None])
+    return scene
 
 
 def gltf_info(path: str | os.PathLike) -> dict:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
 import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +25,7 @@ log = logging.getLogger(__name__)
 LOG_SCALE_FLOOR = -27.631  # log(1e-12): a scale of 0 stays a finite number
 _MAX_WORKERS = 4  # more do not help: the bytes pass through one file
 _CHECK_ROWS = 1 << 16
+_COMPILED_ROWS = 1 << 14
 _OPENGL = (1.0, -1.0, -1.0)  # signs of x, y, z between our world (y down, z forward) and one with y up, z backward
 _SMALL_SCENE = 256 << 20  # bytes of memory any file may ask for
 _MAX_EXPANSION = 64  # bytes of memory for each byte of a larger one; real scenes stay below 20
@@ -330,6 +334,22 @@ def ordered_map(function: Callable, items: Iterable, should_stop=None) -> Iterat
         finally:
             for task in waiting:
                 task.cancel()
+
+
+@functools.lru_cache(maxsize=1)
+def _kernels() -> ModuleType | None:
+    try:
+        return importlib.import_module(".kernels", __package__)
+    except ImportError:  # no numba: the plain functions, two to five times slower
+        return None
+
+
+def compiled(rows: int) -> ModuleType | None:
+    """The module `kernels` for a piece of a file of so many rows; None without numba, or where compiling would not pay.
+
+    Files of less than one full piece are written and read by the plain functions, in milliseconds.
+    """
+    return _kernels() if rows >= _COMPILED_ROWS else None
 
 
 def ranges(count: int, size: int) -> Iterator[tuple[int, int]]:

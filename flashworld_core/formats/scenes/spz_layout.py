@@ -12,13 +12,14 @@ import numpy as np
 from ...errors import FlashWorldError
 from ...gaussians import SH_COEFFICIENTS
 from .quaternions import XYZW, from_smallest_three, smallest_three
-from .rows import Losses, Rows
+from .rows import Losses, Rows, compiled
 
 FLAG_ANTIALIASED, FLAG_EXTENSIONS, FLAG_SPARK_TREE = 1, 2, 0x80
 POSITION_LIMIT = (1 << 23) - 1  # largest 24-bit position code
 _SQRT2 = np.float32(np.sqrt(2))
 _COEFFICIENTS = (*SH_COEFFICIENTS, 25)  # version 4 knows degree 4
 
+_CUT_HARMONICS = "SH coefficients beyond +-1 were cut to that"
 _BYTE = np.arange(256, dtype=np.float32)
 _OPACITY = _BYTE / 255
 _OPACITY_TREE = np.minimum(_BYTE / 255 * 2, 1)
@@ -83,6 +84,8 @@ def decode(name: str, data: np.ndarray, rows: Rows, header: SpzHeader) -> None:
         decode_rotations(data, rows.quats, header.version)
     elif name == "sh":
         stored = data.reshape(n, -1, 3)[:, : rows.sh.shape[1] - 1]
+        if (fast := compiled(n)) is not None:
+            return fast.spz_decode_harmonics(stored, rows.sh[:, 1:])
         np.subtract(stored, np.float32(128), out=rows.sh[:, 1:], dtype=np.float32)
         rows.sh[:, 1:] *= np.float32(1 / 128)
 
@@ -110,6 +113,8 @@ def decode_rotations(data: np.ndarray, out: np.ndarray, version: int) -> None:
             out /= np.sqrt(np.maximum(squares, np.float32(1)))[:, None]
         return
     words = data.view("<u4")
+    if (fast := compiled(len(words))) is not None:
+        return fast.spz_decode_rotations(words, out)
     others = np.empty((len(words), 3), np.float32)
     for column, shift in enumerate((20, 10, 0)):
         bits = (words >> shift).view("<i4")
@@ -149,6 +154,10 @@ def encode_rotations(quats: np.ndarray, version: int) -> bytes:
     if version < 3:
         xyz = quats[:, 1:] * np.copysign(np.float32(127.5), quats[:, :1]) + np.float32(127.5)
         return np.clip(_rounded(xyz), 0, 255).astype(np.uint8).tobytes()
+    if (fast := compiled(len(quats))) is not None:
+        words = np.empty(len(quats), np.uint32)
+        fast.spz_encode_rotations(quats, words)
+        return words.astype("<u4", copy=False).tobytes()
     largest, others = smallest_three(quats, XYZW)
     magnitude = np.minimum((511 * _SQRT2) * np.abs(others) + np.float32(0.5), np.float32(511)).astype(np.uint32)
     magnitude |= (others < 0).astype(np.uint32) << 9
@@ -158,6 +167,10 @@ def encode_rotations(quats: np.ndarray, version: int) -> bytes:
 
 def encode_harmonics(sh: np.ndarray, bits: tuple[int, int], losses: Losses) -> bytes:
     """[n, K - 1, 3] coefficients k >= 1, ``bits`` of them kept for degree 1 and for the others; cut at +-1."""
+    if (fast := compiled(len(sh))) is not None:
+        out = np.empty(sh.shape, np.uint8)
+        losses.add(_CUT_HARMONICS, fast.spz_encode_harmonics(sh, 8 - bits[0], 8 - bits[1], out))
+        return out.tobytes()
     codes = _rounded(sh * np.float32(128))
     codes += 128
     for band, kept in ((slice(0, 3), bits[0]), (slice(3, None), bits[1])):
@@ -171,7 +184,7 @@ def encode_harmonics(sh: np.ndarray, bits: tuple[int, int], losses: Losses) -> b
     if codes.size and (codes.min() < 0 or codes.max() > 255):
         # What would have become 256 is still within half a step of 255.
         out = np.abs(sh) > np.float32(1 + 1 / 256)
-        losses.add("SH coefficients beyond +-1 were cut to that", np.count_nonzero(out))
+        losses.add(_CUT_HARMONICS, np.count_nonzero(out))
         np.clip(codes, 0, 255, out=codes)
     return codes.astype(np.uint8).tobytes()
 
