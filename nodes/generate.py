@@ -118,7 +118,7 @@ class Generate(api.ComfyNode):
             splat, images, camera = generate(
                 run, model, trajectory, prompt, seed, steps, image_index, size_from, image, conditioning, watched
             )
-            return api.NodeOutput(splat, images, camera)
+            return run.output(splat, images, camera)
 
 
 def generate(
@@ -172,7 +172,7 @@ def generate(
 
     def on_step(step) -> None:
         made[:] = [step.request]
-        run.say(f"Step {step.index + 1} of {step.steps}")
+        run.say_now(f"Step {step.index + 1} of {step.steps}")
         if watched:
             _send(run, step)
 

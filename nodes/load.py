@@ -82,7 +82,7 @@ class LoadModel(api.ComfyNode):
     def execute(cls, model, dtype="auto", vae=None, clip=None):
         with NodeRun(TITLE) as run:
             sockets.checked_choice("dtype", dtype, DTYPES)
-            return api.NodeOutput(load(run, model, dtype, vae, clip))
+            return run.output(load(run, model, dtype, vae, clip))
 
 
 def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
@@ -102,7 +102,7 @@ def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
     path = model_path(name)
     folder, weights, manifest = checkpoint.open_checkpoint(path)
     config = checkpoint.config_of(manifest)
-    run.say("\n".join(facts(weights, manifest, dtype)))
+    run.say_now("\n".join(facts(weights, manifest, dtype)))
     if vae is None:
         vae_part = find_vae(folder) or folders.find_model("vae", _is_wan_vae)
         if vae_part is None:
