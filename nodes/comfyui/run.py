@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 
 import comfy.model_management
 import comfy.utils
@@ -18,9 +17,6 @@ TEXT_EVENT = "flashworld.text"  # to the browser: what a running node says now; 
 TEXT_KEY = "flashworld_text"  # of a node's ui output: the lines that stay
 
 logger = logging.getLogger(__name__)
-
-# The core's messages begin with the function they come from, which says nothing to who sees the node.
-_FUNCTION = re.compile(r"^(generate|load|load_model|sample|memory_plan|prepare_image|open_text_encoder): ")
 
 
 class NodeRun:
@@ -49,7 +45,7 @@ class NodeRun:
         if isinstance(error, Cancelled):
             comfy.model_management.throw_exception_if_processing_interrupted()
         if isinstance(error, FlashWorldError):
-            raise FlashWorldError(f"{self.title}: {_FUNCTION.sub('', str(error))}") from error
+            raise FlashWorldError(f"{self.title}: {error}") from error
 
     @staticmethod
     def should_stop() -> bool:
