@@ -90,7 +90,9 @@ def scene(prompt: str, image: str | None = "picture", index: int = INDEX, seed: 
 
 def render(splat: str = "scene", **values: Any) -> Node:
     links = {"splat": (splat, 0), "trajectory": ("path", 0)}
-    return Node("FlashWorld_RenderViews", {**LARGE, "background": GRAY, **values}, links, size=(340, 640))  # with its preview
+    return Node(
+        "FlashWorld_RenderViews", {**LARGE, "background": GRAY, **values}, links, size=(340, 640)
+    )  # with its preview
 
 
 def show(source: str, slot: int, title: str, size: tuple[int, int] = (420, 340)) -> Node:
