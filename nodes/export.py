@@ -154,7 +154,7 @@ class ExportScene(api.ComfyNode):
             target = export(run, scene, filename_prefix, format, camera, story, options)
             picture = {**target.result, "filename": target.beside(".png").name}
             ui = {"3d": [target.result], "images": [picture]}
-            return api.NodeOutput(api.File3D(str(target.path), format), ui=ui)
+            return run.output(api.File3D(str(target.path), format), ui=ui)
 
 
 def export(

@@ -4,20 +4,19 @@ import { PRESETS } from "../path/presets.mjs";
 import { hide, makeRoom } from "./graph.mjs";
 import { GraphContext, isLinked } from "./graph_context.mjs";
 import { setEditor } from "./registry.mjs";
+import { addSlot } from "./slot.mjs";
 
-const LEAST_WIDTH = 400; // pixels, of the node
 const HEIGHTS = Object.freeze({ preset: 440, keyframes: 610, file: 440 }); // pixels, at least, by source
 const COARSE = Object.freeze({ preset: 50, keyframes: 120, file: 50 }); // more, where buttons are for fingers
 const POLL = 250; // milliseconds between looks at what no event tells of: links, scenes, undo in the graph
 const READ = ["source", "preset", "amount", "moves", "frames", "width", "height", "field_of_view", "focus_distance"];
 READ.push("easing", "turns", "keyframes");
 
-/** Puts the editor on a Camera Path node of the graph. `app` and `api` are the host's. */
-export function attachCameraPath(node, app, api) {
+/** Puts the editor on a Camera Path node of the graph. `app` and `api` are the host's, `slot` is `addSlot`'s. */
+export function attachCameraPath(node, app, api, slot = addSlot(node)) {
   const widget = (name) => node.widgets?.find((item) => item.name === name);
   hide(widget("keyframes"));
-  const root = document.createElement("div");
-  root.dataset.captureWheel = "true";
+  const root = slot.element;
   root.tabIndex = -1;
 
   const context = new GraphContext(node, api, () => editor?.redraw());
@@ -38,14 +37,7 @@ export function attachCameraPath(node, app, api) {
   setEditor(node, editor);
   root.append(editor.element);
 
-  const shown = node.addDOMWidget("camera_path_editor", "FLASHWORLD_CAMERA_PATH", root, {
-    serialize: false,
-    hideOnZoom: false,
-    getMinHeight: () => leastHeight(widget("source")?.value),
-    getValue: () => undefined,
-    setValue: () => {},
-  });
-  shown.serialize = false;
+  slot.leastHeight = () => leastHeight(widget("source")?.value);
   const follower = followWidgets(widget, editor);
   const look = () => {
     if (!root.isConnected || document.hidden || !node.graph) return;
@@ -68,7 +60,7 @@ export function attachCameraPath(node, app, api) {
     context.dispose();
     onRemoved?.apply(this, data);
   };
-  makeRoom(node, LEAST_WIDTH);
+  makeRoom(node, slot.leastWidth);
 }
 
 function leastHeight(source) {

@@ -1,59 +1,34 @@
 /** The splat viewer as a widget of the Preview Scene node. */
-import { allNodes, hide, makeRoom, nodeOfExecution, outputKey, upstream } from "./graph.mjs";
-import { addKeyframe, previewOf, setPreview } from "./registry.mjs";
+import { hide, makeRoom, nodeOfExecution, upstream } from "./graph.mjs";
+import { chain, followOutputs } from "./outputs.mjs";
+import { addKeyframe, setPreview } from "./registry.mjs";
+import { addSlot } from "./slot.mjs";
 import { createViewer } from "../viewer/viewer.mjs";
 
-const LEAST_HEIGHT = 360; // pixels
-const LEAST_WIDTH = 420; // pixels, of the node
 const EVENT = "flashworld.scene";
 const ORIGIN = Object.freeze({ position: [0, 0, 0], quaternion: [1, 0, 0, 0] });
 const SAID = 4000; // milliseconds a confirmation stays
 
-const listening = new WeakSet(); // hosts that tell us of outputs
 
-/** Puts the viewer on a Preview Scene node of the graph. `app` and `api` are the host's. */
-export function attachPreview(node, app, api) {
-  setPreview(node, new Preview(node, app, api));
-  if (listening.has(app)) return;
-  listening.add(app);
-  app.registerExtension({
-    name: "flashworld.preview",
-    // After a reload or a change of tabs results come back this way, for all nodes at once.
-    onNodeOutputsUpdated: (outputs) => {
-      for (const [current, preview] of livePreviews(app)) preview.restore(outputs[outputKey(current)]);
-    },
-  });
-}
-
-function* livePreviews(app) {
-  for (const node of allNodes(app.rootGraph ?? app.graph)) if (previewOf(node)) yield [node, previewOf(node)];
+/** Puts the viewer on a Preview Scene node of the graph. `app` and `api` are the host's, `slot` is `addSlot`'s. */
+export function attachPreview(node, app, api, slot = addSlot(node)) {
+  setPreview(node, new Preview(node, app, api, slot));
 }
 
 class Preview {
-  constructor(node, app, api) {
+  constructor(node, app, api, slot) {
     Object.assign(this, { node, app, api });
     this.viewer = null;
     this.address = "";
     this.result = ""; // the address of the last result, which may not be what is shown while steps come in
     this.unfinished = ""; // "step 2 of 4", while that is what is seen
     this.start = ""; // the pose the viewer was last put to, as text
-    this.element = document.createElement("div");
-    this.element.dataset.captureWheel = "true";
-    this.element.style.cssText = "position: relative; width: 100%; height: 100%; min-height: 200px; overflow: hidden;";
+    this.element = slot.element;
     this.#sayInstead("Run the workflow to see the scene here.");
     hide(this.#widget("view"));
-    const widget = node.addDOMWidget("scene_viewer", "FLASHWORLD_SCENE", this.element, {
-      serialize: false,
-      hideOnZoom: false,
-      getMinHeight: () => LEAST_HEIGHT,
-      getValue: () => undefined,
-      setValue: () => {},
-    });
-    widget.serialize = false;
     for (const name of ["width", "height"]) this.#follow(this.#widget(name));
-    this.#chain("onExecuted", (output) => this.show(output));
-    this.#chain("onConfigure", () => this.viewer?.setSettings(this.#stored));
-    this.#chain("onRemoved", () => this.dispose());
+    chain(node, "onConfigure", () => this.viewer?.setSettings(this.#stored));
+    chain(node, "onRemoved", () => this.dispose());
     const listeners = {
       [EVENT]: ({ detail }) => this.#step(detail),
       execution_success: () => this.#ended(""),
@@ -64,8 +39,8 @@ class Preview {
     this.stopListening = () => {
       for (const [type, listener] of Object.entries(listeners)) api.removeEventListener(type, listener);
     };
-    makeRoom(node, LEAST_WIDTH);
-    this.restore(app.nodeOutputs?.[outputKey(node)]);
+    makeRoom(node, slot.leastWidth);
+    followOutputs(node, app, (output, fresh) => (fresh ? this.show(output) : this.restore(output)));
   }
 
   dispose() {
@@ -229,16 +204,6 @@ class Preview {
     widget.callback = function (...data) {
       const result = callback?.apply(this, data);
       changed();
-      return result;
-    };
-  }
-
-  /** Does something more in one of the node's own hooks. */
-  #chain(name, more) {
-    const before = this.node[name];
-    this.node[name] = function (...data) {
-      const result = before?.apply(this, data);
-      more(...data);
       return result;
     };
   }
