@@ -118,7 +118,7 @@ class Generate(api.ComfyNode):
             splat, images, camera = generate(
                 run, model, trajectory, prompt, seed, steps, image_index, size_from, image, conditioning, watched
             )
-            return api.NodeOutput(splat, images, camera)
+            return run.output(splat, images, camera)
 
 
 def generate(
@@ -184,7 +184,7 @@ def generate(
     stages = loaded.stages(loaded.plan(**size, views_per_chunk=chunk), run.say)
 
     def on_step(step) -> None:
-        run.say(f"Step {step.step + 1} of {step.steps}")
+        run.say_now(f"Step {step.step + 1} of {step.steps}")
         if watched:
             _send(run, step)
 

@@ -85,7 +85,7 @@ class LoadModel(api.ComfyNode):
     def execute(cls, model, dtype="auto", vae=None, clip=None):
         with NodeRun(TITLE) as run:
             sockets.checked_choice("dtype", dtype, DTYPES)
-            return api.NodeOutput(load(run, model, dtype, vae, clip))
+            return run.output(load(run, model, dtype, vae, clip))
 
 
 def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
@@ -104,7 +104,7 @@ def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
 
     opened = open_model(model_path(name))
     info, parts = opened.info, {}
-    run.say("\n".join(facts(opened, dtype)))
+    run.say_now("\n".join(facts(opened, dtype)))
     for socket, value, wanted in (("vae", vae, info.vae), ("clip", clip, info.text)):
         if value is not None and wanted is None:
             run.say(f"{info.model_id} takes no {socket}; what is connected is not used.")

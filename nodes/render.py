@@ -151,7 +151,7 @@ class RenderViews(api.ComfyNode):
             else:
                 run.say("Nothing of the scene is in sight of these cameras.")
             pictures = (made.images, made.alpha, made.depth, made.normals, made.holes)
-            return api.NodeOutput(*(sockets.image_out(picture, clamped=True) for picture in pictures))
+            return run.output(*(sockets.image_out(picture, clamped=True) for picture in pictures))
 
 
 def cameras_to_render(run: NodeRun, trajectory, camera, width: int, height: int, frames: int) -> Cameras:

@@ -17,7 +17,7 @@ def add_command(commands) -> None:
         description="Render a scene along a camera path. Writes OUT/MODE/0000.png ... and OUT/MODE.mp4; depth also as "
         "0000.npy in world units (float32, expected depth along the viewing axis, 0 where nothing is).",
     )
-    parser.add_argument("scene", type=Path, metavar="SCENE", help="scene file (.ply)")
+    parser.add_argument("scene", type=Path, metavar="SCENE", help="scene file: PLY, SPZ, SOG, .splat, .ksplat or glTF")
     parser.add_argument("--out", type=Path, default=Path("output/render"), help="folder to write to (%(default)s)")
     parser.add_argument("--modes", default="rgb", help=f"comma-separated, any of {','.join(MODES)} (%(default)s)")
     parser.add_argument(
@@ -37,7 +37,7 @@ def add_command(commands) -> None:
         action="store_true",
         help="do not widen Gaussians in pictures larger than the scene was made at; gaps may show",
     )
-    parser.add_argument("--backend", default="auto", choices=("auto", "gsplat", "cpu", "torch"))
+    parser.add_argument("--backend", default="auto", choices=("auto", "gsplat", "triton", "cpu", "torch"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-video", action="store_true", help="pictures only")
     add_trajectory_arguments(parser, "orbit")

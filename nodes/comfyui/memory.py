@@ -306,7 +306,7 @@ _WORKING = 3  # times the scene's own bytes: the scene, its colors per view, sor
 
 
 def on_render_device(scene: Gaussians, work: Callable[[torch.device], Result], warn: Callable[[str], None]) -> Result:
-    """``work(device)`` on the host's CUDA device, after it made room there; on the CPU where there is none.
+    """``work(device)`` on the host's GPU, after it made room there; on the CPU where none has a fast renderer.
 
     Args:
         scene: what will be rendered; `work` brings it to the device.
@@ -316,7 +316,7 @@ def on_render_device(scene: Gaussians, work: Callable[[torch.device], Result], w
     from ...flashworld_core.rendering.render import has_backend
 
     device = management.get_torch_device()
-    if device.type != "cuda" or not has_backend("gsplat"):
+    if device.type not in ("cuda", "xpu") or not (has_backend("gsplat") or has_backend("triton")):
         return work(torch.device("cpu"))
     tensors = (scene.means, scene.quats, scene.scales, scene.opacities, scene.sh)
     management.free_memory(_WORKING * 4 * sum(tensor.numel() for tensor in tensors), device)

@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
+from ....compiled import kernel
 from ...constants import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN
 from .project import GRADIENT, RECORD, TILE
-from .threads import kernel
 
 f32, u64 = np.float32, np.uint64
 _ZERO, _HALF, _ONE = f32(0), f32(0.5), f32(1)

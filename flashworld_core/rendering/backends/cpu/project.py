@@ -14,8 +14,8 @@ import math
 
 import numpy as np
 
+from ....compiled import kernel
 from ...constants import ALPHA_MIN, JACOBIAN_MARGIN
-from .threads import kernel
 
 RECORD = 12
 CAMERA = 19
