@@ -187,8 +187,8 @@ def render(
         size = 4 * numbers * views * cameras.width * cameras.height
         raise out_of_memory(
             error,
-            f"{views} views of {cameras.width}x{cameras.height} take {size:,} bytes ({size / 1e9:.2f} GB), and rendering "
-            "about as much again: use a smaller size or fewer views.",
+            f"{views} views of {cameras.width}x{cameras.height} take {size:,} bytes ({size / 1e9:.2f} GB), and "
+            "rendering about as much again: use a smaller size or fewer views.",
         ) from error
 
 

@@ -60,7 +60,8 @@ def composite(
     """Composite the sorted lists of tiles start..stop (all views in sequence) into the images.
 
     A tile's list may come in pieces: without ``finish`` the images keep the bare sums, alpha the transmittance
-    (negative where the pixel has stopped), and with ``resume`` a tile goes on from there. The bits are those of one piece.
+    (negative where the pixel has stopped), and with ``resume`` a tile goes on from there. The bits are those of one
+    piece.
     ``tile_starts`` and ``live`` (bool: some pixel of the tile has not stopped) begin at ``first_tile``.
     """
     width, height = size[0], size[1]

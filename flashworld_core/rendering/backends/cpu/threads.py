@@ -17,8 +17,6 @@ import torch
 
 from ....errors import check_stop
 
-logger = logging.getLogger(__name__)
-
 _pools: dict[int, ThreadPoolExecutor] = {}
 _pools_lock = threading.Lock()
 
