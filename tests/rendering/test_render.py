@@ -201,7 +201,8 @@ def without(monkeypatch, *modules):
     """Make importing ``modules`` fail, and backend modules that use them load anew."""
     package = "flashworld_core.rendering."
     for name in list(sys.modules):
-        if name.startswith(package + "backends.cpu") or name == package + "backends.gsplat_cuda":
+        users = (package + "backends.cpu", package + "backends.gsplat_cuda", "flashworld_core.compiled")
+        if name.startswith(users):
             monkeypatch.delitem(sys.modules, name)
     for name in modules:
         monkeypatch.setitem(sys.modules, name, None)
