@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .arguments import size
+from .arguments import fraction, size
 from .progress import ProgressBar
 
 
@@ -45,7 +45,9 @@ def add_command(commands) -> None:
         default="auto",
         help="world frame of IN; auto knows glTF, what a file says itself, and FlashWorld's own exports (%(default)s)",
     )
-    scene.add_argument("--min-opacity", type=float, default=0.0, metavar="A", help="drop Gaussians below this opacity")
+    scene.add_argument(
+        "--min-opacity", type=fraction, default=0.0, metavar="A", help="drop Gaussians below this opacity"
+    )
     scene.add_argument("--max-gaussians", type=int, default=None, metavar="N", help="keep the N that matter most")
     path = parser.add_argument_group("camera paths")
     path.add_argument(
