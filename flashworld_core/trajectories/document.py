@@ -126,12 +126,13 @@ def sample_document(
 ) -> Cameras:
     """``frames`` cameras along the document's path (see `keyframes.interpolate`).
 
-    A loop ends where it began: its first key is repeated at the end, the mean spacing of the keys after the last.
+    A loop ends where it began, and passes there as smoothly as at any other key: its first key is repeated at the
+    end, the mean spacing of the keys after the last, unless the last key stands there already.
 
     Args:
         width, height: image size in pixels.
         vertical_fov_degrees: for keys that name none.
-        easing: over the whole path, see `easing.ease`.
+        easing: over the whole path, see `ease`.
 
     Raises:
         FlashWorldError: frames out of range, a lens that is none, timing "times" without increasing times.
@@ -149,7 +150,8 @@ def sample_document(
         )
         for key in document.keyframes or (KeyPose((0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0)),)
     ]
-    if document.loop and len(keys) > 1:
+    loop = document.loop and len(keys) > 1
+    if loop and not _same_view(keys[0], keys[-1]):
         first, last, time = keys[0], keys[-1], None
         if all(key.time is not None for key in keys):
             time = last.time + (last.time - first.time) / (len(keys) - 1)
@@ -162,7 +164,12 @@ def sample_document(
         spline=document.spline,
         timing=document.timing,
         easing=easing,
+        loop=loop,
     )
+
+
+def _same_view(a: Keyframe, b: Keyframe) -> bool:
+    return torch.equal(a.camera_to_world, b.camera_to_world) and torch.equal(a.intrinsics, b.intrinsics)
 
 
 def document_from_cameras(
