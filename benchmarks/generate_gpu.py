@@ -29,6 +29,7 @@ import torch
 from flashworld_core.cameras import Cameras
 from flashworld_core.checkpoints.assign import assign, single_precision_names
 from flashworld_core.gaussians import Gaussians
+from flashworld_core.generators.base import Request, RunOptions, ViewImage  # noqa: E402
 from flashworld_core.generators.flashworld.config import FlashWorldConfig
 from flashworld_core.generators.flashworld.gaussian_decoder import GaussianDecoder, head_initial_bias, head_multipliers
 from flashworld_core.generators.flashworld.memory import memory_plan
@@ -198,16 +199,10 @@ def measure(arguments: argparse.Namespace) -> dict:
     runs, scene = [], None
     for _ in range(1 + arguments.repeats):  # the first one warms up
         scene = None
-        stages = TimedStages(model.modules, device)
+        stages = TimedStages(model.networks, device)
         begin = time.perf_counter()
-        scene = model.generate(
-            cameras,
-            image=image,
-            text_embeds=text,
-            steps=arguments.steps,
-            views_per_chunk=arguments.views_per_chunk,
-            stages=stages,
-        )
+        request = Request(cameras, (ViewImage(image),), steps=arguments.steps, options={"text_embeds": text})
+        scene = model.generate(request, RunOptions(stages, arguments.views_per_chunk)).gaussians
         if cuda:
             torch.cuda.synchronize(device)
         runs.append({"total": time.perf_counter() - begin, **{s: stages.seconds[s] for s in STAGES}})

@@ -15,7 +15,18 @@ _PUBLIC = {
     "Cancelled": ".errors",
     "render": ".rendering.render",
     "RenderOutput": ".rendering.render",
-    "load_model": ".generators.base",
+    "load_model": ".generators",
+    "open_model": ".generators",
+    "Request": ".generators.base",
+    "RunOptions": ".generators.base",
+    "ViewImage": ".generators.base",
+    "Generation": ".generators.base",
+    "Progress": ".progress",
+    "read_scene": ".formats.scenes",
+    "write_scene": ".formats.scenes",
+    "read_cameras": ".formats.cameras",
+    "write_cameras": ".formats.cameras",
+    "make_trajectory": ".trajectories.presets",
 }
 __all__ = sorted(_PUBLIC)
 

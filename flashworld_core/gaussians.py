@@ -23,6 +23,8 @@ SCENE_SCALE = "scene_scale"  # world units per unit of the generator; follows `o
 FOCAL_PX = "focal_px"  # mean focal length of the generation views, in their pixels
 FIRST_VIEW = "camera"  # LOAD3D_CAMERA of the view the scene was made from
 SOURCE_UP = "source_up"  # axis that pointed up in the world it was read from, before it was turned into ours
+FILTER = "filter"  # "antialiased": opacities belong to a low-pass filter that keeps energy (mip-splatting)
+KIND = "kind"  # "2dgs": discs, their third scale is 0
 MERGED_FROM = "merged_from"  # list of the metadata of the scenes that were joined
 
 
@@ -56,14 +58,10 @@ class Gaussians:
         expected = {"means": (n, 3), "quats": (n, 4), "scales": (n, 3), "opacities": (n,)}
         for name, shape in expected.items():
             if tuple(getattr(self, name).shape) != shape:
-                raise FlashWorldError(
-                    f"Gaussians: {name} must be {list(shape)}, got {list(getattr(self, name).shape)}."
-                )
+                raise FlashWorldError(f"{name} must be {list(shape)}, got {list(getattr(self, name).shape)}.")
         shape = tuple(self.sh.shape)
         if len(shape) != 3 or shape[::2] != (n, 3) or shape[1] not in SH_COEFFICIENTS:
-            raise FlashWorldError(
-                f"Gaussians: sh must be [{n}, K, 3] with K in {SH_COEFFICIENTS}, got {list(self.sh.shape)}."
-            )
+            raise FlashWorldError(f"sh must be [{n}, K, 3] with K in {SH_COEFFICIENTS}, got {list(self.sh.shape)}.")
 
     def __len__(self) -> int:
         return self.means.shape[0]

@@ -126,11 +126,11 @@ def look_at(position, target, up=UP) -> Tensor:
     forward = target - position
     distance = forward.norm(dim=-1, keepdim=True)
     if not bool((distance > 0).all()):
-        raise FlashWorldError("look_at: a camera stands exactly on its target; move one of the two.")
+        raise FlashWorldError("A camera stands exactly on its target; move one of the two.")
     forward = forward / distance
     up = torch.as_tensor(up, dtype=torch.float64)
     if not float(up.norm()) > 0:
-        raise FlashWorldError("look_at: up must not be the zero vector.")
+        raise FlashWorldError("up must not be the zero vector.")
     right = torch.zeros_like(forward)
     for candidate in (up / up.norm(), forward.new_tensor([0.0, 0.0, 1.0]), forward.new_tensor([1.0, 0.0, 0.0])):
         cross = torch.linalg.cross(forward, candidate.expand_as(forward), dim=-1)
@@ -147,9 +147,7 @@ def intrinsics_from_vertical_fov(degrees: float, width: int, height: int) -> Ten
         FlashWorldError: a field of view that is not between 0 and 180 degrees.
     """
     if not 0 < degrees < 180:
-        raise FlashWorldError(
-            f"intrinsics_from_vertical_fov: the field of view must be in (0, 180) degrees: {degrees}."
-        )
+        raise FlashWorldError(f"The field of view must be in (0, 180) degrees: {degrees}.")
     focal = height / 2 / math.tan(math.radians(degrees) / 2)
     return torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float64)
 

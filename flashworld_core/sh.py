@@ -39,9 +39,9 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:
         FlashWorldError: a degree outside 0..3 or directions that do not end in 3.
     """
     if degree not in range(len(SH_COEFFICIENTS)):
-        raise FlashWorldError(f"sh_basis: degree must be 0, 1, 2 or 3, got {degree!r}.")
+        raise FlashWorldError(f"degree must be 0, 1, 2 or 3, got {degree!r}.")
     if directions.shape[-1] != 3:
-        raise FlashWorldError(f"sh_basis: directions must be [..., 3], got {list(directions.shape)}.")
+        raise FlashWorldError(f"Directions must be [..., 3], got {list(directions.shape)}.")
     x, y, z = directions.unbind(-1)
     basis = [torch.full_like(x, C0)]
     if degree >= 1:
@@ -128,7 +128,7 @@ def dc_to_rgb(dc: Tensor) -> Tensor:
 def with_sh_degree(sh: Tensor, degree: int) -> Tensor:
     """The coefficients [N, K, 3] cut or filled with zeros to (degree + 1)^2; the same tensor if it fits already."""
     if degree not in range(len(SH_COEFFICIENTS)):
-        raise FlashWorldError(f"with_sh_degree: degree must be 0, 1, 2 or 3, got {degree!r}.")
+        raise FlashWorldError(f"degree must be 0, 1, 2 or 3, got {degree!r}.")
     wanted, have = SH_COEFFICIENTS[degree], sh.shape[1]
     if wanted <= have:
         return sh if wanted == have else sh[:, :wanted]
@@ -148,10 +148,10 @@ def _checked_degree(function: str, sh: Tensor, degree: int | None) -> int:
 
 def _checked_rotation(rotation: Tensor) -> Tensor:
     if tuple(rotation.shape) != (3, 3):
-        raise FlashWorldError(f"rotate_sh: rotation must be [3, 3], got {list(rotation.shape)}.")
+        raise FlashWorldError(f"Rotation must be [3, 3], got {list(rotation.shape)}.")
     r = rotation.detach().to("cpu", torch.float64)
     if not torch.allclose(r @ r.T, torch.eye(3, dtype=r.dtype), atol=1e-4) or torch.linalg.det(r) < 0:
-        raise FlashWorldError("rotate_sh: rotation must be orthonormal with determinant 1 (no scale, no mirror).")
+        raise FlashWorldError("Rotation must be orthonormal with determinant 1 (no scale, no mirror).")
     return r
 
 

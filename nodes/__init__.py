@@ -7,9 +7,10 @@ from .comfyui import api, folders
 from .export import ExportScene
 from .generate import Generate
 from .load import LoadModel
+from .load_scene import LoadScene
 from .preview import PreviewScene
 from .render import RenderViews
-from .trajectory import CameraPath
+from .trajectory import CameraPath, WanCamera
 from .trajectory_files import LoadCameraPath, SaveCameraPath
 
 NODES: list[type[api.ComfyNode]] = [
@@ -17,7 +18,9 @@ NODES: list[type[api.ComfyNode]] = [
     CameraPath,
     LoadCameraPath,
     SaveCameraPath,
+    WanCamera,
     Generate,
+    LoadScene,
     RenderViews,
     CleanScene,
     ExportScene,

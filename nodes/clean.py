@@ -129,7 +129,7 @@ class CleanScene(api.ComfyNode):
                 raise FlashWorldError(f"crop must be one of {', '.join(CROPS)}, got {crop!r}.")
             views = sockets.viewpoints(scene, trajectory)
             scene = cleaned(run, scene, min_opacity, max_size, cropping, max_gaussians, views)
-            return api.NodeOutput(sockets.splat_from_gaussians(scene))
+            return run.output(sockets.splat_from_gaussians(scene))
 
 
 def cleaned(

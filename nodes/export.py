@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..flashworld_core.errors import FlashWorldError
-from ..flashworld_core.formats.scenes import supported_extensions
+from ..flashworld_core.formats.scenes import FORMATS, writable_formats
 from . import sockets
 from .comfyui import api, folders
 from .comfyui.api import io
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 TITLE = "Export Scene"
 PREVIEW_SIDE = 704  # pixels of the longer side
 PREVIEW_ASPECT = 704 / 480  # where the camera names none
+WRITABLE = {FORMATS[name].extensions[0].removeprefix("."): name for name in writable_formats()}  # the list: the format
+DEGREES = {"scene's own": None, "0": 0, "1": 1, "2": 2, "3": 3}
+QUALITIES, AXES = ("default", "high"), ("source", "y-up")
 _PREVIEW, _WRITE = (0.0, 0.2), (0.2, 1.0)  # parts of the progress bar
 
 
@@ -49,10 +52,12 @@ class ExportScene(api.ComfyNode):
                 api.input(
                     io.Combo,
                     "format",
-                    options=[extension.removeprefix(".") for extension in supported_extensions()],
+                    options=list(WRITABLE),
                     default="ply",
-                    tooltip="Kind of file. ply is what every 3D Gaussian program reads: all numbers in full precision, "
-                    "about 60 to 240 bytes for each Gaussian.",
+                    tooltip="Kind of file. ply is what every 3D Gaussian program reads, in full precision: 60 to 240 "
+                    "bytes a Gaussian. spz is a sixth of that, for delivery; sog a tenth, for the web; compressed.ply "
+                    "for SuperSplat; splat and ksplat for older web viewers; glb for engines; html is a page that "
+                    "shows the scene in any browser, without a network.",
                 ),
                 api.input(
                     api.Camera,
@@ -60,6 +65,53 @@ class ExportScene(api.ComfyNode):
                     optional=True,
                     tooltip="The view of the preview picture. Left open, it is the view the scene was made from, or "
                     "one that takes all of it in. The scene file is the same.",
+                ),
+                api.input(
+                    io.Combo,
+                    "sh_degree",
+                    options=list(DEGREES),
+                    default="scene's own",
+                    optional=True,
+                    advanced=True,
+                    tooltip="How much of the view-dependent color goes into the file. 0 makes it smallest and the "
+                    "color the same from everywhere; some viewers take only 0 or 3. splat has none, ksplat at most 2.",
+                ),
+                api.input(
+                    io.Combo,
+                    "quality",
+                    options=list(QUALITIES),
+                    default="default",
+                    optional=True,
+                    advanced=True,
+                    tooltip="For spz: high keeps finer color and positions, the file is a quarter larger. For sog: "
+                    "high takes longer for a slightly smaller file. Others have no choice.",
+                ),
+                api.input(
+                    io.Combo,
+                    "axes",
+                    options=list(AXES),
+                    default="source",
+                    optional=True,
+                    advanced=True,
+                    tooltip="source keeps y down and z ahead, which viewers expect of splat files. y-up turns the "
+                    "scene for programs that show it upside down. glb has y up in any case.",
+                ),
+                api.input(
+                    io.Int,
+                    "max_gaussians",
+                    default=0,
+                    min=0,
+                    max=100_000_000,
+                    step=10_000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Write at most so many, the most visible ones. 0 writes all.",
+                ),
+                api.input(
+                    api.Trajectory,
+                    "trajectory",
+                    optional=True,
+                    tooltip="A camera path that an html page plays; it opens at the first view. Other files have none.",
                 ),
             ],
             outputs=[
@@ -72,24 +124,48 @@ class ExportScene(api.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, splat, filename_prefix, format="ply", camera=None):
+    def execute(
+        cls,
+        splat,
+        filename_prefix,
+        format="ply",
+        camera=None,
+        sh_degree="scene's own",
+        quality="default",
+        axes="source",
+        max_gaussians=0,
+        trajectory=None,
+    ):
+        from ..flashworld_core.ops.select import budget
+
         with NodeRun(TITLE) as run:
+            for name, value, choices in (
+                ("sh_degree", sh_degree, DEGREES),
+                ("quality", quality, QUALITIES),
+                ("axes", axes, AXES),
+            ):
+                sockets.checked_choice(name, value, choices)
+            path = None if trajectory is None else sockets.checked_trajectory(trajectory)
             scene = sockets.renderable_scene(splat)
+            if max_gaussians and max_gaussians < len(scene):
+                scene = budget(scene, max_gaussians, sockets.viewpoints(scene))
             story = {} if metadata_disabled() else workflow_of(cls.hidden)
-            target = export(run, scene, filename_prefix, format, camera, story)
+            options = {"sh_degree": DEGREES[sh_degree], "quality": quality, "axes": axes, "cameras": path}
+            target = export(run, scene, filename_prefix, format, camera, story, options)
             picture = {**target.result, "filename": target.beside(".png").name}
             ui = {"3d": [target.result], "images": [picture]}
-            return api.NodeOutput(api.File3D(str(target.path), format), ui=ui)
+            return run.output(api.File3D(str(target.path), format), ui=ui)
 
 
 def export(
-    run: NodeRun, scene: Gaussians, prefix: str, format: str, camera: dict | None, story: dict
+    run: NodeRun, scene: Gaussians, prefix: str, format: str, camera: dict | None, story: dict, options: dict
 ) -> folders.OutputFile:
     """Write the scene, then its sidecars. Whatever happens on the way, no part of it stays alone.
 
     Args:
         camera: LOAD3D_CAMERA of the preview picture, or None.
         story: workflow and prompt, by the host's names for them.
+        options: of the writer; those the format does not have are left out.
 
     Raises:
         FlashWorldError: a name or format that cannot be used, a scene or camera that cannot be drawn, a full disk.
@@ -98,18 +174,22 @@ def export(
     from ..flashworld_core.formats.scenes import write_scene
     from ..flashworld_core.media.export import save_json, save_png
 
-    if f".{format}" not in supported_extensions():
-        known = ", ".join(extension.removeprefix(".") for extension in supported_extensions())
-        raise FlashWorldError(f"there is no format {format!r}; choose one of: {known}.")
+    if format not in WRITABLE:
+        raise FlashWorldError(f"there is no format {format!r}; choose one of: {', '.join(WRITABLE)}.")
+    known = FORMATS[WRITABLE[format]]
     view = preview_camera(scene, camera)
     target = folders.OutputFile(prefix, f".{format}")
     picture = _preview(run, scene, view)
     written: list[Path] = []
     try:
         written.append(target.path)
-        write_scene(target.path, scene, progress=run.part(*_WRITE), should_stop=run.should_stop)
+        if options["cameras"] is None:  # a page opens where the preview picture was taken
+            options = {**options, "cameras": view}
+        options = {**options, "title": target.path.stem.strip("_"), "progress": run.part(*_WRITE)}
+        taken = {key: value for key, value in options.items() if key in (*known.options, "progress")}
+        write_scene(target.path, scene, format=WRITABLE[format], should_stop=run.should_stop, **taken)
         written.append(target.beside(".json"))
-        save_json(written[-1], _sidecar(target, scene, view, story))
+        save_json(written[-1], _sidecar(target, scene, view, story, options["axes"]))
         written.append(target.beside(".png"))
         save_png(written[-1], picture, {key: json.dumps(value) for key, value in story.items()})
     except BaseException:
@@ -150,7 +230,6 @@ def _size(camera: dict) -> tuple[int, int]:
 
 def _preview(run: NodeRun, scene: Gaussians, view: Cameras) -> Tensor:
     """[H, W, 3] picture of the scene on white."""
-    from ..flashworld_core.rendering.constants import matching_low_pass
     from ..flashworld_core.rendering.maps import film
     from .comfyui.memory import on_render_device
 
@@ -159,7 +238,6 @@ def _preview(run: NodeRun, scene: Gaussians, view: Cameras) -> Tensor:
             scene,
             view,
             background=(1.0, 1.0, 1.0),
-            low_pass=matching_low_pass(scene.metadata, view),
             device=device,
             progress=run.part(*_PREVIEW),
             should_stop=run.should_stop,
@@ -168,15 +246,18 @@ def _preview(run: NodeRun, scene: Gaussians, view: Cameras) -> Tensor:
     return on_render_device(scene, work, run.say).images[0]
 
 
-def _sidecar(target: folders.OutputFile, scene: Gaussians, view: Cameras, story: dict) -> dict:
+def _sidecar(target: folders.OutputFile, scene: Gaussians, view: Cameras, story: dict, axes: str) -> dict:
     """What the JSON file beside the scene says, free of what JSON cannot hold."""
+    from ..flashworld_core.formats.scenes.ply_header import AXES_COMMENTS
     from ..flashworld_core.trajectories.comfyui import to_load3d
 
     content = {
         "file": target.filename,
         "gaussians": len(scene),
         "sh_degree": scene.sh_degree,
-        "axes": "x right, y down, z forward (OpenCV)",
+        "axes": AXES_COMMENTS["y-up" if axes == "y-up" or target.filename.endswith(".glb") else "source"].removeprefix(
+            "axes: "
+        ),
         "metadata": scene.metadata,
         "preview_camera": to_load3d(view),
         **story,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from ..flashworld_core.errors import FlashWorldError
-from ..flashworld_core.gaussians import FIRST_VIEW
+from ..flashworld_core.gaussians import FIRST_VIEW, SCENE_SCALE
 from . import sockets
 from .comfyui import api
 from .comfyui.api import io
@@ -118,7 +118,7 @@ class Generate(api.ComfyNode):
             splat, images, camera = generate(
                 run, model, trajectory, prompt, seed, steps, image_index, size_from, image, conditioning, watched
             )
-            return api.NodeOutput(splat, images, camera)
+            return run.output(splat, images, camera)
 
 
 def generate(
@@ -134,9 +134,10 @@ def generate(
         FlashWorldError: inputs that do not fit, or too little memory.
         Cancelled: the user stopped it.
     """
-    from ..flashworld_core.generators.flashworld.conditioning import check_views
+    from ..flashworld_core.generators.base import Request, RunOptions, ViewImage
+    from ..flashworld_core.progress import Progress
     from ..flashworld_core.rendering.render import warm_up
-    from ..flashworld_core.runtime.stages import repeated
+    from ..flashworld_core.runtime.stages import retry_on_oom
     from .comfyui import memory
     from .comfyui.encoders import CLIP_ADVICE, conditioning_rows
 
@@ -144,118 +145,93 @@ def generate(
         raise FlashWorldError(
             f"the model input needs a FlashWorld model (from Load FlashWorld Model), got {type(loaded).__name__}."
         )
-    config = loaded.model.config
-    cameras = _sized(sockets.checked_trajectory(trajectory), config, size_from)
+    info = loaded.model.info
+    sockets.checked_choice("size_from", size_from, SIZES)
+    cameras = sockets.checked_trajectory(trajectory)
+    cameras = cameras.fitted(info.width, info.height) if size_from == "model" else cameras
     picture = None if image is None else sockets.picture_in(image)
     if picture is None and conditioning is None and not prompt.strip():
         raise FlashWorldError(
             "connect an image, write a prompt, or both: there is nothing to make a scene from (a conditioning also "
             "works)."
         )
-    check_views(config, cameras.width, cameras.height, len(cameras), image_index)  # before memory is planned for them
-    embeds = None
+    options = {}
     if conditioning is not None:
-        embeds = conditioning_rows(conditioning, config, "conditioning", CLIP_ADVICE)
-        if prompt.strip():
-            run.say("The conditioning is used; the prompt is not.")
-    elif loaded.model.text is None:
+        options["text_embeds"] = conditioning_rows(conditioning, info, "conditioning", CLIP_ADVICE)
+    request = Request(
+        cameras,
+        images=() if picture is None else (ViewImage(picture, image_index),),
+        prompt=prompt,
+        seed=seed,
+        steps=None if steps == info.steps else steps,
+        options=options,
+    )
+    if info.text is not None and loaded.model.networks.get("text") is None and conditioning is None:
         raise FlashWorldError(
             "the model has no text encoder, which even a scene from a picture needs. Connect Load CLIP (umt5_xxl, type "
             "wan) to Load FlashWorld Model, or a conditioning to this node."
         )
-    _warn_about_sizes(run, cameras, config)
+    if picture is None and not 0 <= image_index < len(cameras):
+        raise FlashWorldError(f"image_index {image_index} names no view; the path has views 0 to {len(cameras) - 1}.")
+    remarks = loaded.model.check(request)  # before memory is planned for it
+    if conditioning is not None and prompt.strip():
+        run.say("The conditioning is used; the prompt is not.")
+    for remark in remarks:
+        run.say(remark)
 
     size = {"views": len(cameras), "height": cameras.height, "width": cameras.width}
     chunk = loaded.views_per_chunk(**size)
     stages = loaded.stages(loaded.plan(**size, views_per_chunk=chunk), run.say)
-    made = []  # the request of the last step: the views as the model takes them
 
     def on_step(step) -> None:
-        made[:] = [step.request]
-        run.say(f"Step {step.index + 1} of {step.steps}")
+        run.say_now(f"Step {step.step + 1} of {step.steps}")
         if watched:
             _send(run, step)
 
     warm_up(loaded.device)  # the CPU renderer compiles while the first step is denoised
+    options = RunOptions(
+        stages=stages,
+        views_per_chunk=chunk,
+        progress=Progress(run.part(*_GENERATE), run.should_stop),
+        on_step=on_step,
+    )
 
     def work():
-        scene = loaded.model.generate(
-            cameras,
-            image=picture,
-            prompt=prompt,
-            image_index=image_index,
-            seed=seed,
-            steps=None if steps == len(config.timestep_indices) else steps,
-            text_embeds=embeds,
-            views_per_chunk=chunk,
-            stages=stages,
-            progress=run.part(*_GENERATE),
-            should_stop=run.should_stop,
-            on_step=on_step,
-        )
-        views = made[0].cameras
-        images = repeated(stages, "renderer", chunk, lambda chunk: _render(run, stages, scene, views, chunk))
-        return scene, views, images, _first_view(scene, views)
+        made = loaded.model.generate(request, options)
+        images = retry_on_oom(stages, "renderer", chunk, lambda chunk: _render(run, stages, made, chunk))
+        return made, images, _first_view(made)
 
-    scene, views, images, camera = memory.with_clear_errors(work)
+    made, images, camera = memory.with_clear_errors(work)
+    scene, views = made.gaussians, made.cameras
     scene.metadata[FIRST_VIEW] = camera  # travels with the scene, into files too
     run.say(f"{len(scene):,} Gaussians from {len(views)} views of {views.width}x{views.height}")
     return sockets.splat_from_gaussians(scene), sockets.image_out(images), camera
 
 
-def _sized(cameras, config, size_from: str):
-    """The path at the size that is generated."""
-    from ..flashworld_core.generators.flashworld.conditioning import Crop
-
-    sockets.checked_choice("size_from", size_from, SIZES)
-    if size_from != "model":
-        return cameras
-    return Crop.centered(cameras.width, cameras.height, config.width, config.height).adjust_intrinsics(cameras)
-
-
-def _warn_about_sizes(run: NodeRun, cameras, config) -> None:
-    """Say where the request is far from what the model was trained on."""
-    trained = config.views, config.width * config.height
-    ratios = (len(cameras) / trained[0], cameras.width * cameras.height / trained[1])
-    if any(not 0.5 <= ratio <= 2 for ratio in ratios):
-        run.say(
-            f"This path has {len(cameras)} views of {cameras.width}x{cameras.height}; {config.model_id} was trained on "
-            f"{config.views} of {config.width}x{config.height} and is at its best near that."
-        )
-
-
-def _render(run: NodeRun, stages, scene, views, chunk: int):
+def _render(run: NodeRun, stages, made, chunk: int):
     """[V, H, W, 3]: the scene at its own views, as the model sees it."""
     from ..flashworld_core.rendering.render import render
 
     with stages("renderer") as device:
         return render(
-            scene,
-            views,
+            made.gaussians,
+            made.cameras,
             background="white",
-            near=_near(scene),
             views_per_chunk=None if device.type == "cpu" else chunk,
             progress=run.part(*_VIEWS),
             should_stop=run.should_stop,
         ).rgb
 
 
-def _first_view(scene, views) -> dict:
+def _first_view(made) -> dict:
     """LOAD3D_CAMERA of the first view, its target at the distance of what it looks at."""
     from ..flashworld_core.rendering.render import render
     from ..flashworld_core.trajectories.comfyui import to_load3d
 
-    seen = render(scene, views[0], modes=("expected_depth", "alpha"), near=_near(scene))
+    seen = render(made.gaussians, made.cameras[0], modes=("expected_depth", "alpha"))
     depths = seen.expected_depth[seen.alpha > 0.5]
-    distance = float(depths.median()) if len(depths) else scene.metadata["scene_scale"]
-    return to_load3d(views, 0, distance)
-
-
-def _near(scene) -> float:
-    """The nearest distance the model renders at, in world units."""
-    from ..flashworld_core.generators.flashworld.sampler import NEAR
-
-    return NEAR * scene.metadata["scene_scale"]
+    distance = float(depths.median()) if len(depths) else float(made.gaussians.metadata.get(SCENE_SCALE, 1.0))
+    return to_load3d(made.cameras, 0, distance)
 
 
 def _is_watched(prompt) -> bool:
@@ -272,11 +248,11 @@ def _send(run: NodeRun, step) -> None:
         send_scene(
             run.node_id,
             step.most_important(PREVIEW_BUDGET),
-            step=step.index,
+            step=step.step,
             steps=step.steps,
             budget=PREVIEW_BUDGET,
-            total=len(step.sampled.gaussians),
-            cameras=step.request.cameras,
+            total=step.count,
+            cameras=step.cameras,
         )
     except Exception as error:
-        logger.warning("%s: no preview of step %d: %s", TITLE, step.index + 1, error)
+        logger.warning("%s: no preview of step %d: %s", TITLE, step.step + 1, error)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from pathlib import Path
 
+from ..flashworld_core import checkpoints as dtypes
 from ..flashworld_core.errors import FlashWorldError
 from . import sockets
 from .comfyui import api, folders, run
 from .comfyui.api import io
 from .comfyui.run import NodeRun
 
+logger = logging.getLogger(__name__)
+
 TITLE = "Load FlashWorld Model"
 EMBEDDED = "flashworld-tiny (embedded)"
-DTYPES = {"auto": None, "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+DTYPES = {"auto": None, **dtypes.DTYPES}
+UMT5_XXL_DIM = 4096
 REPOSITORY = "imlixinyang/FlashWorld on Hugging Face"
 LICENSE_NOTE = "its license allows research use only; read it there before you download"
 
@@ -82,7 +85,7 @@ class LoadModel(api.ComfyNode):
     def execute(cls, model, dtype="auto", vae=None, clip=None):
         with NodeRun(TITLE) as run:
             sockets.checked_choice("dtype", dtype, DTYPES)
-            return api.NodeOutput(load(run, model, dtype, vae, clip))
+            return run.output(load(run, model, dtype, vae, clip))
 
 
 def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
@@ -94,60 +97,66 @@ def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
     """
     import torch
 
-    from ..flashworld_core.generators.flashworld import checkpoint
-    from ..flashworld_core.models.wan_vae import find_vae
+    from ..flashworld_core.generators import open_model
+    from ..flashworld_core.progress import Progress
     from .comfyui import memory
     from .comfyui.encoders import SocketEncoder, SocketText
 
-    path = model_path(name)
-    folder, weights, manifest = checkpoint.open_checkpoint(path)
-    config = checkpoint.config_of(manifest)
-    run.say("\n".join(facts(weights, manifest, dtype)))
-    if vae is None:
-        vae_part = find_vae(folder) or folders.find_model("vae", _is_wan_vae)
-        if vae_part is None:
-            raise _missing_vae()
-    else:
-        vae_part = SocketEncoder(vae, config)
-        run.say("The VAE input gives the mean of what FlashWorld samples: scenes differ a little from its own VAE.")
-    text = SocketText(clip, config) if clip is not None else None
-    if clip is None and not _text_beside(folder) and config.transformer.text_dim == 4096:
-        text = folders.find_model("text_encoders", _is_umt5)
-        if text is None:
-            run.say("No text encoder found: connect clip, or give Generate Scene a conditioning.")
+    opened = open_model(model_path(name))
+    info, parts = opened.info, {}
+    run.say_now("\n".join(facts(opened, dtype)))
+    for socket, value, wanted in (("vae", vae, info.vae), ("clip", clip, info.text)):
+        if value is not None and wanted is None:
+            run.say(f"{info.model_id} takes no {socket}; what is connected is not used.")
+    if info.vae is not None:
+        if vae is not None:
+            parts["vae"] = SocketEncoder(vae, info)
+            run.say("The VAE input gives the mean of what FlashWorld samples: scenes differ a little from its own VAE.")
+        elif "vae" not in opened.found:
+            parts["vae"] = folders.find_model("vae", _is_wan_vae)
+            if parts["vae"] is None:
+                raise _missing_vae()
+    if info.text is not None:
+        if clip is not None:
+            parts["text_encoder"] = SocketText(clip, info)
+        elif "text_encoder" not in opened.found and info.text.text_dim == UMT5_XXL_DIM:
+            if (text := folders.find_model("text_encoders", _is_umt5)) is None:
+                run.say("No text encoder found: connect clip, or give Generate Scene a conditioning.")
+            else:
+                parts["text_encoder"] = text
 
     # Host prompts run in inference mode; tensors made there could not be used elsewhere later.
     with torch.inference_mode(False), torch.no_grad():
-        model = checkpoint.load(
-            path,
-            dtype=memory.dtype_for(_torch_dtype(DTYPES[dtype]), _torch_dtype(manifest.compute_dtype)),
+        model = opened.load(
+            dtype=memory.dtype_for(_torch_dtype(DTYPES[dtype]), _torch_dtype(opened.compute_dtype)),
             device=memory.management.unet_offload_device(),
-            vae=vae_part,
-            text_encoder=text,
-            progress=run.part(0.0, 1.0),
-            should_stop=run.should_stop,
+            parts=parts,
+            progress=Progress(run.part(0.0, 1.0), run.should_stop),
         )
         return memory.LoadedModel(model)
 
 
-def facts(weights, manifest, dtype: str) -> list[str]:
+def facts(opened, dtype: str) -> list[str]:
     """What to know of a model before it runs: what it is, its license, and the memory it will need.
 
     Args:
-        weights, manifest: from `checkpoint.open_checkpoint`.
+        opened: from `generators.open_model`.
         dtype: one of `DTYPES`.
     """
-    from ..flashworld_core.generators.flashworld.checkpoint import config_of
     from .comfyui import memory
 
-    config, device = config_of(manifest), memory.management.get_torch_device()
-    count = sum(math.prod(entry.shape) for entry in weights.entries.values())
-    precision = memory.dtype_for(_torch_dtype(DTYPES[dtype]), _torch_dtype(manifest.compute_dtype))
+    info = opened.info
+    precision = memory.dtype_for(_torch_dtype(DTYPES[dtype]), _torch_dtype(opened.compute_dtype))
+    # Host prompts run in inference mode, in which the plan's tensors could not be counted.
+    import torch
+
+    with torch.inference_mode(False):
+        plan = opened.memory_plan(dtype=precision, device_type=memory.device_type(memory.management.get_torch_device()))
     return [
-        f"{config.model_id}: {count / 1e6:,.0f} million numbers, made for {config.views} views of "
-        f"{config.width}x{config.height} in {len(config.timestep_indices)} steps",
-        f"License: {manifest.license or 'the file names none'}",
-        *plan_lines(config, device, precision),
+        f"{info.model_id}: {info.parameters / 1e6:,.0f} M parameters, made for {info.views} views of "
+        f"{info.width}x{info.height} in {info.steps} steps",
+        f"License: {info.license or 'the file names none'}",
+        *plan_lines(plan),
     ]
 
 
@@ -163,7 +172,7 @@ def model_path(name: str) -> Path:
     Raises:
         FlashWorldError: nowhere; says what to put where.
     """
-    from ..flashworld_core.generators.base import EMBEDDED as embedded
+    from ..flashworld_core.generators import EMBEDDED as embedded
 
     if name == EMBEDDED:
         return embedded["tiny"]
@@ -176,11 +185,8 @@ def model_path(name: str) -> Path:
     return path
 
 
-def plan_lines(config, device, dtype) -> list[str]:
+def plan_lines(plan) -> list[str]:
     """The memory a generation at the model's own size needs, in words."""
-    from .comfyui import memory
-
-    plan = memory.plan_for(config, device, dtype)
     precision = str(plan.dtype).removeprefix("torch.")
     return [
         f"Memory in {precision} at that size: {_size(plan.peak(()))} with one network loaded at a time, "
@@ -219,12 +225,6 @@ def _stamp(path: Path) -> str:
     return f"{path} {status.st_mtime_ns} {status.st_size}"
 
 
-def _text_beside(folder: Path) -> bool:
-    from ..flashworld_core.generators.flashworld.checkpoint import find_text_encoder
-
-    return find_text_encoder(folder) is not None
-
-
 def _is_wan_vae(name: str) -> bool:
     return name.lower().startswith(("wan2.2_vae", "wan2_2_vae", "wan22_vae"))
 
@@ -241,9 +241,6 @@ def _missing_vae() -> FlashWorldError:
     )
 
 
-logger = logging.getLogger(__name__)
-
-
 def model_info(name: str, dtype: str = "auto") -> dict:
     """Facts about a model of the loader's list; only the header of its file is read.
 
@@ -256,14 +253,14 @@ def model_info(name: str, dtype: str = "auto") -> dict:
         return info | {"error": "There is no such model in the list; press R to refresh it."}
     if dtype not in DTYPES:
         return info | {"error": f"dtype must be one of {', '.join(DTYPES)}."}
-    from ..flashworld_core.generators.flashworld.checkpoint import open_checkpoint
+    from ..flashworld_core.generators import open_model
 
     try:
-        _, weights, manifest = open_checkpoint(model_path(name))
-        summary, _, *plan = facts(weights, manifest, dtype)
+        opened = open_model(model_path(name))
+        summary, _, *plan = facts(opened, dtype)
     except FlashWorldError as error:
         return info | {"error": str(error)}
-    return info | {"license": manifest.license, "summary": summary, "plan": plan}
+    return info | {"license": opened.info.license, "summary": summary, "plan": plan}
 
 
 @run.route("get", "/flashworld/model_info")

@@ -180,19 +180,13 @@ def parse_view(text: str) -> tuple[torch.Tensor, torch.Tensor, float | None]:
 
 def _picture(run: NodeRun, gaussians: Gaussians, camera: Cameras) -> torch.Tensor:
     """[1, H, W, 4] the view with straight (not premultiplied) alpha, as picture files have it."""
-    from ..flashworld_core.ops.measure import clip_planes
-    from ..flashworld_core.rendering.constants import matching_low_pass
     from ..flashworld_core.rendering.render import render
 
-    near, far = clip_planes(gaussians, camera)
     seen = render(
         gaussians,
         camera,
         modes=("rgb", "alpha"),
         background="black",
-        near=near,
-        far=far,
-        low_pass=matching_low_pass(gaussians.metadata, camera),
         progress=run.progress,
         should_stop=run.should_stop,
     )

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..flashworld_core.cameras import Cameras
-from ..flashworld_core.formats.scenes.stream import StreamInfo, write_stream
+from ..flashworld_core.formats.scenes.stream import StreamInfo, poses_of, write_stream
 from ..flashworld_core.gaussians import Gaussians
 from .comfyui import folders
 from .comfyui.run import send
@@ -104,14 +104,3 @@ def _metadata(gaussians: Gaussians) -> dict:
     from ..flashworld_core.gaussians import FOCAL_PX
 
     return {name: gaussians.metadata[name] for name in (FOCAL_PX,) if name in gaussians.metadata}
-
-
-def poses_of(cameras: Cameras) -> list[dict]:
-    """Every view as the browser takes it: a camera-to-world pose in OpenCV axes and a vertical field of view."""
-    from ..flashworld_core.geometry import matrices_to_quats, vertical_fov_degrees
-
-    c2w = cameras.camera_to_world.double().cpu()
-    quats = matrices_to_quats(c2w[:, :3, :3])
-    fovs = vertical_fov_degrees(cameras.intrinsics.double().cpu(), cameras.height)
-    rows = zip(c2w[:, :3, 3].tolist(), quats.tolist(), fovs.tolist(), strict=True)
-    return [{"position": p, "quaternion": q, "vertical_fov_degrees": fov} for p, q, fov in rows]

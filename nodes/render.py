@@ -136,7 +136,7 @@ class RenderViews(api.ComfyNode):
         cls, splat, width=0, height=0, frames=0, background="#000000", hole_threshold=0.5, sh_degree=3,
         softness=AS_GENERATED, trajectory=None, camera=None,
     ):  # fmt: skip
-        from ..flashworld_core.rendering.constants import LOW_PASS, matching_low_pass
+        from ..flashworld_core.rendering.constants import LOW_PASS
         from ..flashworld_core.rendering.maps import color_from_text
 
         with NodeRun(TITLE) as run:
@@ -144,14 +144,14 @@ class RenderViews(api.ComfyNode):
             color = color_from_text(background)
             scene = sockets.renderable_scene(splat)
             cameras = cameras_to_render(run, trajectory, camera, width, height, frames)
-            low_pass = matching_low_pass(scene.metadata, cameras) if softness == AS_GENERATED else LOW_PASS
+            low_pass = None if softness == AS_GENERATED else LOW_PASS
             made = render_views(run, scene, cameras, color, hole_threshold, sh_degree, low_pass)
             if made.nearest:
                 run.say(f"Depth: white is {made.nearest:.4g}, black {made.farthest:.4g} scene units away.")
             else:
                 run.say("Nothing of the scene is in sight of these cameras.")
             pictures = (made.images, made.alpha, made.depth, made.normals, made.holes)
-            return api.NodeOutput(*(sockets.image_out(picture, clamped=True) for picture in pictures))
+            return run.output(*(sockets.image_out(picture, clamped=True) for picture in pictures))
 
 
 def cameras_to_render(run: NodeRun, trajectory, camera, width: int, height: int, frames: int) -> Cameras:
@@ -185,7 +185,7 @@ def render_views(
     background: tuple[float, float, float],
     hole_threshold: float,
     sh_degree: int,
-    low_pass: float,
+    low_pass: float | None,
 ) -> Pictures:
     """Every picture of every view; arguments as in `pictures.film`.
 

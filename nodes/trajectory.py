@@ -11,7 +11,6 @@ from ..flashworld_core.trajectories.presets import PRESETS
 from . import sockets
 from .comfyui import api, folders
 from .comfyui.api import io
-from .comfyui.deferred import defer
 from .comfyui.run import NodeRun
 from .sockets import MAX_FRAMES, MAX_SIDE
 from .trajectory_files import path_names, read_path
@@ -23,6 +22,11 @@ TITLE = "FlashWorld Camera Path"
 SOURCES = ("preset", "keyframes", "file")
 NO_FILE = "none"
 CAMERA_SOCKETS = 50
+WAN_TITLE = "Wan Camera Embedding"
+WAN_CAMERA_MOVED = (
+    "Camera Path no longer makes wan_camera. Add the node Wan Camera Embedding, connect Camera Path's trajectory to "
+    "it, and its wan_camera here."
+)
 
 
 class CameraPath(api.ComfyNode):
@@ -177,8 +181,7 @@ class CameraPath(api.ComfyNode):
                 api.output(
                     api.WanCameraEmbedding,
                     "wan_camera",
-                    tooltip="The path for Wan's camera control (Wan Camera Image To Video), whose length must be a "
-                    "multiple of 4 plus 1: other paths are resampled to the next such length.",
+                    tooltip="Moved to the node Wan Camera Embedding: connect trajectory to it.",
                 ),
             ],
         )
@@ -201,7 +204,7 @@ class CameraPath(api.ComfyNode):
         cls, source, preset, amount, moves, frames, width, height, field_of_view, focus_distance, easing, turns,
         keyframes, path_file=NO_FILE, **cameras,
     ):  # fmt: skip
-        from ..flashworld_core.trajectories.comfyui import to_load3d, wan_camera_embedding, wan_shape
+        from ..flashworld_core.trajectories.comfyui import to_load3d
 
         with NodeRun(TITLE):
             sockets.checked_choice("source", source, SOURCES)
@@ -214,8 +217,44 @@ class CameraPath(api.ComfyNode):
                 path = path_of_file(path_file, frames, width, height, easing)
             else:
                 path = path_of_preset(preset, amount, moves, frames, focus_distance=focus_distance, turns=turns, **lens)
-            wan_camera = defer(lambda: wan_camera_embedding(path), wan_shape(path))
-            return api.NodeOutput(path, to_load3d(path, 0, focus_distance), wan_camera)
+            return api.NodeOutput(path, to_load3d(path, 0, focus_distance), api.moved(WAN_CAMERA_MOVED))
+
+
+class WanCamera(api.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return api.schema(
+            node_id="FlashWorld_WanCamera",
+            display_name=WAN_TITLE,
+            category="FlashWorld",
+            description="A camera path for Wan's camera control: connect it to Wan Camera Image To Video.",
+            search_aliases=["wan camera", "camera embedding", "wan fun camera", "plucker"],
+            inputs=[
+                api.input(
+                    api.Trajectory,
+                    "trajectory",
+                    tooltip="The camera path. Wan's length must be a multiple of 4 plus 1: other paths are resampled "
+                    "to the next such length. Give Wan Camera Image To Video the same width and height.",
+                )
+            ],
+            outputs=[
+                api.output(
+                    api.WanCameraEmbedding,
+                    "wan_camera",
+                    tooltip="The path as Wan's networks take it: a ray for every pixel of every frame.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, trajectory):
+        from ..flashworld_core.trajectories.comfyui import wan_camera_embedding, wan_length
+
+        with NodeRun(WAN_TITLE) as run:
+            path = sockets.checked_trajectory(trajectory)
+            if wan_length(len(path)) != len(path):
+                run.say(f"{len(path)} views became {wan_length(len(path))}: Wan takes a multiple of 4 plus 1.")
+            return api.NodeOutput(wan_camera_embedding(path))
 
 
 def path_of_preset(preset: str, amount: float, moves: str, frames: int, **options) -> Cameras:

@@ -87,12 +87,13 @@ class LoadCameraPath(api.ComfyNode):
         from ..flashworld_core.trajectories.comfyui import to_load3d
         from ..flashworld_core.trajectories.keyframes import resample
 
-        with NodeRun(LOAD_TITLE):
+        with NodeRun(LOAD_TITLE) as run:
             cameras = read_path(file, width or None, height or None)
             cameras = cameras.fitted(width or cameras.width, height or cameras.height)
             if frames and frames != len(cameras):
                 cameras = resample(cameras, frames, timing="even")
-            return api.NodeOutput(cameras, to_load3d(cameras))
+            run.say(f"{len(cameras)} views of {cameras.width}x{cameras.height}")
+            return run.output(cameras, to_load3d(cameras))
 
 
 class SaveCameraPath(api.ComfyNode):
@@ -142,7 +143,7 @@ class SaveCameraPath(api.ComfyNode):
                 raise
             name = "/".join(filter(None, (target.subfolder.replace("\\", "/"), target.filename)))
             run.say(f"Saved {name}")
-            return api.NodeOutput(trajectory, ui={"text": [name]})
+            return run.output(trajectory, ui={"text": [name]})
 
 
 _READ_EXTENSIONS = (".json", ".txt")

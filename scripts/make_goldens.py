@@ -1,8 +1,9 @@
-"""Camera paths as the core gives them, for the JavaScript twin to replay: ``python scripts/make_goldens.py``.
+"""What the core gives, for the JavaScript twins to replay: ``python scripts/make_goldens.py``.
 
 Each case of goldens/paths.json holds the widget values of a Camera Path node and the cameras that come out, one row of
 13 numbers each: the top three rows of the camera-to-world matrix (world units) and the vertical field of view in
 degrees. goldens/documents.json holds camera path documents, good and hostile, and whether the core reads them.
+goldens/constants.json holds the renderer constants of web/viewer/constants.mjs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ import torch
 
 from flashworld_core.cameras import Cameras
 from flashworld_core.errors import FlashWorldError
+from flashworld_core.gaussians import Gaussians
 from flashworld_core.geometry import vertical_fov_degrees
+from flashworld_core.ops.measure import clip_planes
+from flashworld_core.rendering.constants import ALPHA_MAX, ALPHA_MIN, JACOBIAN_MARGIN, LOW_PASS, matching_low_pass
+from flashworld_core.rendering.maps import _DEPTH_RAMP as DEPTH_RAMP
 from flashworld_core.trajectories.document import parse_document, sample_document
 from flashworld_core.trajectories.keyframes import EASINGS
 from flashworld_core.trajectories.presets import PRESETS, make_trajectory
@@ -252,7 +257,35 @@ def _is_read(text: str) -> bool:
     return True
 
 
-GOLDENS = {"paths.json": make_cases, "documents.json": make_documents}
+def make_constants() -> list[dict]:
+    """One record: the constants by their names in JavaScript, and `matching_low_pass` of some focal lengths."""
+    cameras = cameras_of(_values(random.Random(0), frames=1, focus_distance=1.0))
+    fx, fy = cameras.intrinsics[0, 0, 0], cameras.intrinsics[0, 1, 1]
+    focal = float(fx + fy) / 2
+    constants = {
+        "LOW_PASS": LOW_PASS,
+        "ALPHA_MIN": ALPHA_MIN,
+        "ALPHA_MAX": ALPHA_MAX,
+        "TANGENT_LIMIT": 1 + 2 * JACOBIAN_MARGIN,
+        "NEAR_OF_SCALE": _near({"scene_scale": 1.0}, cameras),
+        "NEAR_OF_EXTENT": _near({}, cameras),
+        "DEPTH_RAMP": DEPTH_RAMP.tolist(),
+    }
+    soft = [{}, {"focal_px": 2 * focal}, {"focal_px": focal / 3}, {"focal_px": "wide"}, {"focal_px": 0}]
+    cases = [{"metadata": m, "focal": focal, "low_pass": matching_low_pass(m, cameras)} for m in soft]
+    return [{"constants": constants, "low_pass": cases}]
+
+
+def _near(metadata: dict, cameras: Cameras) -> float:
+    """The near plane of a scene whose extent is 1."""
+    means = torch.nn.functional.normalize(torch.randn(200, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    means = torch.cat([means, -means, torch.zeros(1, 3)])
+    n = len(means)
+    look = torch.ones(n, 4), torch.full((n, 3), 0.01), torch.ones(n), torch.zeros(n, 1, 3)
+    return round(clip_planes(Gaussians(means, *look, metadata), cameras)[0], 7)
+
+
+GOLDENS = {"paths.json": make_cases, "documents.json": make_documents, "constants.json": make_constants}
 
 if __name__ == "__main__":
     main()

@@ -149,13 +149,15 @@ class Screen:
 
 
 def load_path_graph(make: Maker) -> dict[str, Any]:
-    """Load Camera Path and Save Camera Path, for their pictures; the file is the demo's path."""
+    """Load Camera Path and what takes its path, for their pictures; the file is the demo's path."""
     make.client.upload(PATH, (DEMO / "cameras.json").read_bytes())
     graph = Graph(make.client.object_info())
     loaded = graph.add("FlashWorld_LoadCameraPath", file=PATH)
     graph.add("FlashWorld_SaveCameraPath", trajectory=loaded[0], format="nerfstudio")
+    graph.add("FlashWorld_WanCamera", trajectory=loaded[0])
     far = {id: f"90{id}" for id in graph}  # ids without results, which the frontend would show on these nodes
-    graph["2"]["inputs"]["trajectory"] = [far["1"], 0]
+    for id in ("2", "3"):
+        graph[id]["inputs"]["trajectory"] = [far["1"], 0]
     return {far[id]: node for id, node in graph.items()}
 
 
@@ -183,13 +185,14 @@ def help_pictures(make: Maker, screen: Screen) -> None:
 
 
 def path_file_pictures(make: Maker, screen: Screen) -> None:
-    """Those of Load and Save Camera Path, which no workflow has side by side."""
+    """Those of Load and Save Camera Path and Wan Camera Embedding, which no workflow has side by side."""
     screen.frontend.load_api(load_path_graph(make))
     screen.page.wait_for_timeout(1500)
     spread = "graph.nodes.forEach((n, i) => { n.pos = [i * 380, 0]; n.setSize([320, n.size[1]]); })"
     screen.page.evaluate(f"() => {{ const graph = {APP}.graph; {spread}; }}")
     save_help("LoadCameraPath", screen.photograph(screen.around([901]), 480))
     save_help("SaveCameraPath", screen.photograph(screen.around([902]), 480))
+    save_help("WanCamera", screen.photograph(screen.around([901, 903]), 720))
 
 
 def exported(make: Maker) -> Image.Image:

@@ -72,7 +72,7 @@ def picture() -> Node:
 
 
 def model() -> Node:
-    return Node("FlashWorld_LoadModel", size=(360, 130))
+    return Node("FlashWorld_LoadModel", size=(360, 150))
 
 
 def path(preset: str, amount: float, **values: Any) -> Node:
@@ -90,7 +90,9 @@ def scene(prompt: str, image: str | None = "picture", index: int = INDEX, seed: 
 
 def render(splat: str = "scene", **values: Any) -> Node:
     links = {"splat": (splat, 0), "trajectory": ("path", 0)}
-    return Node("FlashWorld_RenderViews", {**LARGE, "background": GRAY, **values}, links, size=(340, 330))
+    return Node(
+        "FlashWorld_RenderViews", {**LARGE, "background": GRAY, **values}, links, size=(340, 640)
+    )  # with its preview
 
 
 def show(source: str, slot: int, title: str, size: tuple[int, int] = (420, 340)) -> Node:
@@ -243,7 +245,7 @@ WORKFLOWS = {
                 "FlashWorld_SaveCameraPath",
                 {"filename_prefix": "FlashWorld/custom_path"},
                 {"trajectory": ("path", 0)},
-                size=(340, 130),
+                size=(340, 180),
             ),
             "scene": scene(WORDS, index=3),
             "views": show("scene", 1, "The scene from every view of the path"),
@@ -278,7 +280,7 @@ WORKFLOWS = {
                 "FlashWorld_RenderViews",
                 {"background": GRAY},
                 {"splat": ("scene", 0), "trajectory": ("far", 0)},
-                size=(340, 330),
+                size=(340, 640),  # with its preview
             ),
             "clip": video("film", 0),
             "saved": save_video("clip", "FlashWorld/views", "Pictures"),
@@ -309,7 +311,7 @@ WORKFLOWS = {
                 "FlashWorld_CleanScene",
                 {"min_opacity": 0.02, "max_gaussians": 5000},
                 {"splat": ("scene", 0), "trajectory": ("path", 0)},
-                size=(340, 420),
+                size=(340, 460),
             ),
             "before": render(),
             "after": render("clean"),
@@ -340,7 +342,7 @@ WORKFLOWS = {
                 "FlashWorld_RenderViews",
                 {"width": 768, "height": 512, "background": GRAY},
                 {"splat": ("scene", 0), "camera": ("preview", 0)},
-                size=(340, 330),
+                size=(340, 640),  # with its preview
             ),
             "shown": show("still", 0, "This view, rendered"),
             "snapshot": show("preview", 1, "Snapshot, transparent"),
@@ -350,6 +352,44 @@ WORKFLOWS = {
             Group("Scene", GREEN, (("scene",),)),
             Group("Look around", PURPLE, (("preview",),)),
             Group("The chosen view", YELLOW, (("still", "shown"), ("snapshot",))),
+        ),
+    ),
+    "open_clean_convert": Workflow(
+        "# Open a scene, clean it, write it in another format\n\n*Load Scene* opens a PLY of any kind, SPZ, SOG, "
+        ".splat, .ksplat or glTF from ComfyUI's input or output folder; *choose file* brings one from your "
+        "computer. *Clean Scene* drops faint, oversized and surplus Gaussians. *Export Scene* writes an SPZ for "
+        "delivery, and a web page that shows the scene in any browser, to `output/FlashWorld`.\n\nNo scene at "
+        "hand? Run *image_to_scene* first: what it saves is in the list after pressing R.",
+        {
+            "note": note(""),
+            "scene": Node("FlashWorld_LoadScene", {"file": "scene.ply"}, size=(420, 220)),
+            "clean": Node(
+                "FlashWorld_CleanScene",
+                {"min_opacity": 0.02, "max_gaussians": 1_000_000},
+                {"splat": ("scene", 0)},
+                size=(420, 420),
+            ),
+            "preview": Node("FlashWorld_PreviewScene", {"width": 384, "height": 256}, {"splat": ("clean", 0)}),
+            "export": Node(
+                "FlashWorld_ExportScene",
+                {"filename_prefix": "FlashWorld/delivered", "format": "spz"},
+                {"splat": ("clean", 0), "camera": ("scene", 1)},
+                title="For delivery",
+                size=(420, 420),
+            ),
+            "page": Node(
+                "FlashWorld_ExportScene",
+                {"filename_prefix": "FlashWorld/page", "format": "html"},
+                {"splat": ("clean", 0), "camera": ("scene", 1)},
+                title="For any browser",
+                size=(420, 420),
+            ),
+        },
+        (
+            Group("Scene", BLUE, (("note", "scene"),)),
+            Group("Clean", GREEN, (("clean",),)),
+            Group("Look", YELLOW, (("preview",),)),
+            Group("Write", PURPLE, (("export", "page"),)),
         ),
     ),
 }

@@ -131,6 +131,42 @@ def test_convert_scenes(scene_folder, tmp_path, capsys):
     assert len(small) == 100 and small.sh_degree == 3
 
 
+def test_convert_to_several_formats(scene_folder, tmp_path, capsys):
+    code, out, err = run(
+        capsys, "convert", scene_folder / "scene.ply", tmp_path / "made", "--to", "spz,sog,compressed-ply,ksplat,glb",
+        "--quality", "high", "--max-gaussians", 50,
+    )  # fmt: skip
+    assert code == 0, err
+    names = {"scene.spz", "scene.sog", "scene.compressed.ply", "scene.ksplat", "scene.glb"}
+    assert {path.name for path in (tmp_path / "made").iterdir()} == names
+    assert all(len(read_scene(tmp_path / "made" / name)) == 50 for name in names)
+    code, out, _ = run(capsys, "info", tmp_path / "made" / "scene.spz")
+    assert code == 0 and "SPZ version 3" in out and "gaussians: 50" in out
+
+
+def test_convert_a_folder(scene_folder, tmp_path, capsys):
+    scenes = tmp_path / "scenes"
+    scenes.mkdir()
+    assert run(capsys, "convert", scene_folder / "scene.ply", scenes / "a.spz", "--max-gaussians", 20)[0] == 0
+    assert run(capsys, "convert", scene_folder / "scene.ply", scenes / "b.ply", "--max-gaussians", 30)[0] == 0
+    (scenes / "bad.ply").write_bytes(b"ply\nformat ascii 1.0\nend_header\n")
+    (scenes / "notes.txt").write_text("no scene")
+    code, out, err = run(capsys, "convert", scenes, tmp_path / "splats", "--to", "splat", "--axes", "y-up")
+    assert code == 1 and "1 of 3 scenes could not be converted" in err and "bad.ply" in err
+    assert {path.name: len(read_scene(path)) for path in (tmp_path / "splats").iterdir()} == {
+        "a.splat": 20,
+        "b.splat": 30,
+    }
+
+
+def test_convert_says_what_a_format_has_not(scene_folder, tmp_path, capsys):
+    code, _, err = run(capsys, "convert", scene_folder / "scene.ply", tmp_path / "a.splat", "--sh-degree", 1)
+    assert code == 1 and ".splat files have no --sh-degree" in err
+    code, _, err = run(capsys, "convert", scene_folder / "scene.ply", "--to", "ply")
+    assert code == 1 and "would replace the file it is made from" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_convert_paths_through_every_format(scene_folder, tmp_path, capsys):
     source = scene_folder / "cameras.json"
     for name in ("transforms.json", "path.txt", "colmap", "back.json"):
@@ -147,7 +183,7 @@ def test_info_of_scene_path_and_model(scene_folder, capsys):
     assert code == 0 and facts["what"] == "scene" and facts["metadata"]["seed"] == 5
     code, out, _ = run(capsys, "info", scene_folder / "cameras.json")
     assert code == 0 and "views: 8" in out and "camera path" in out
-    from flashworld_core.generators.base import EMBEDDED
+    from flashworld_core.generators import EMBEDDED
 
     code, out, _ = run(capsys, "info", EMBEDDED["tiny"])
     assert code == 0 and "checkpoint" in out and "flashworld-tiny" in out and "Apache-2.0" in out
@@ -161,7 +197,7 @@ def test_plan_of_the_official_sizes(capsys):
 
 
 def test_checkpoint_convert(tmp_path, capsys):
-    from flashworld_core.generators.base import EMBEDDED
+    from flashworld_core.generators import EMBEDDED
 
     target = tmp_path / "model.safetensors"
     code, out, err = run(capsys, "checkpoint", "convert", EMBEDDED["tiny"], target, "--dtype", "bf16")
@@ -183,7 +219,8 @@ def test_checkpoint_convert(tmp_path, capsys):
         (["generate", "--prompt", "x", "--steps", "500,0"], "rise"),
         (["generate", "--request", "missing.json"], "missing.json"),
         (["render", "missing.ply"], "missing.ply"),
-        (["render", "scene.xyz"], ".ply"),
+        (["render", "scene.xyz"], "scene.xyz"),
+        (["convert", "missing.ply"], "no such file"),
         (["render", "missing.ply", "--modes", "rgb,heat"], "heat"),
         (["convert", "missing.ply", "out.ply"], "no such file"),
         (["info", "missing"], "no such file"),

@@ -14,7 +14,11 @@ import torch
 from flashworld_core.cameras import Cameras
 from flashworld_core.formats.cameras import read_cameras, write_cameras
 from flashworld_core.formats.cameras.flashworld_json import FlashWorldRequest
+from flashworld_core.formats.scenes import read_scene, write_scene
 from flashworld_core.formats.scenes.ply import read_ply, write_ply
+from flashworld_core.formats.scenes.quaternions import XYZW, smallest_three
+from flashworld_core.formats.scenes.rows import turned
+from flashworld_core.formats.scenes.spz_layout import encode_rotations
 from flashworld_core.gaussians import Gaussians
 from flashworld_core.generators.flashworld import cameras as vectors
 from flashworld_core.generators.flashworld.cameras import normalize_path
@@ -647,6 +651,80 @@ def test_line_37_normal_maps():
     picture = film(wall, camera(), backend="torch").normals[0]
     close(picture[15, 20], (0.5, 0.5, 1), 0.01)
     close(film(wall[:1], camera(), backend="torch").normals[0, -1, -1], (0, 0, 0))
+
+
+def test_line_38_axes_of_other_scene_files(tmp_path):
+    scene = random_scene(20, 2)
+    for name in ("a.spz", "a.sog", "a.splat", "a.ksplat", "a.compressed.ply"):
+        write_scene(tmp_path / name, scene)
+        plain = read_scene(tmp_path / name)
+        assert (plain.means.mean(0) - scene.means.mean(0)).abs().max() < 0.01, name
+        write_scene(tmp_path / name, scene, axes="y-up")
+        raw = read_scene(tmp_path / name, frame="opencv")
+        assert (raw.means.mean(0) - scene.means.mean(0) * torch.tensor([1.0, -1, -1])).abs().max() < 0.01, name
+        if name in ("a.spz", "a.sog", "a.compressed.ply"):  # they say so themselves
+            again = read_scene(tmp_path / name)
+            assert (again.means.mean(0) - scene.means.mean(0)).abs().max() < 0.01, name
+
+
+def test_line_39_signs_of_axes():
+    scene, signs = random_scene(20, 3), (1.0, -1.0, -1.0)
+    by_hand = turned(scene, signs)
+    by_rotation = transform(scene, rotation=torch.diag(torch.tensor(signs)))
+    torch.testing.assert_close(by_hand.means, by_rotation.means)
+    torch.testing.assert_close(by_hand.sh, by_rotation.sh, rtol=1e-5, atol=1e-6)
+    roots = [quats_to_matrices(s.quats) * s.scales[:, None] for s in (by_hand, by_rotation)]  # own axes may be flipped
+    torch.testing.assert_close(*(root @ root.mT for root in roots), rtol=1e-4, atol=1e-6)
+    mirror = turned(scene, (-1.0, 1.0, 1.0))  # what no rotation can do: colors are those of the mirrored directions
+    d = torch.nn.functional.normalize(torch.randn(20, 3), dim=1)
+    seen = evaluate_sh(mirror.sh, d * torch.tensor([-1.0, 1, 1]), clamp=False)
+    torch.testing.assert_close(seen, evaluate_sh(scene.sh, d, clamp=False), rtol=1e-4, atol=1e-5)
+
+
+def test_line_40_gltf(tmp_path):
+    scene = random_scene(5, 1)
+    write_scene(tmp_path / "a.glb", scene)
+    data = (tmp_path / "a.glb").read_bytes()
+    length = int.from_bytes(data[12:16], "little")
+    document, body = json.loads(data[20 : 20 + length]), data[28 + length :]
+
+    def stored(name, width):
+        view = document["bufferViews"][document["meshes"][0]["primitives"][0]["attributes"][name]]
+        return torch.from_numpy(np.frombuffer(body, "<f4", 5 * width, view["byteOffset"]).reshape(5, width).copy())
+
+    p = "KHR_gaussian_splatting:"
+    signs = torch.tensor([1.0, -1, -1])
+    assert torch.equal(stored("POSITION", 3), scene.means * signs)
+    w, x, y, z = torch.nn.functional.normalize(scene.quats, dim=1).unbind(1)
+    torch.testing.assert_close(stored(p + "ROTATION", 4), torch.stack([x, -y, -z, w], 1))
+    assert torch.equal(stored(p + "SCALE", 3), scene.scales)
+    assert torch.equal(stored(p + "OPACITY", 1)[:, 0], scene.opacities)
+    for n, sign in enumerate((-1, -1, 1)):  # k = 1 is y, 2 is z, 3 is x
+        assert torch.equal(stored(f"{p}SH_DEGREE_1_COEF_{n}", 3), sign * scene.sh[:, 1 + n])
+    torch.testing.assert_close(read_scene(tmp_path / "a.glb").sh, scene.sh)
+
+
+def test_line_41_quantized_quaternions():
+    quat = np.float32([[0.1, -0.2, 0.3, -0.927362]])
+    largest, others = smallest_three(quat)
+    assert largest[0] == 3 and np.allclose(others, [[-0.1, 0.2, -0.3]])
+    largest, others = smallest_three(quat, XYZW)
+    assert largest[0] == 2 and np.allclose(others, [[0.2, -0.3, -0.1]])
+    (word,) = np.frombuffer(encode_rotations(quat, 3), "<u4")
+    assert word >> 30 == 2
+    assert [int(word >> shift & 512 > 0) for shift in (20, 10, 0)] == [0, 1, 1]  # signs
+    assert [int(word >> shift & 511) for shift in (20, 10, 0)] == [round(511 * 2**0.5 * v) for v in (0.2, 0.3, 0.1)]
+
+
+def test_line_42_antialiased_filter():
+    """A round Gaussian of 1 pixel's standard deviation: 1 / (1 + low pass) of its opacity is left."""
+    means, scales = torch.tensor([[0.0, 0, 2]]), torch.full((1, 3), 2 / 40.0)
+    one = Gaussians(means, torch.eye(4)[:1], scales, torch.ones(1) / 2, torch.zeros(1, 1, 3))
+    plain, thinned = (
+        render(dataclasses.replace(one, metadata=m), camera(), modes=("alpha",), low_pass=0.3).alpha[0].max()
+        for m in ({}, {"filter": "antialiased"})
+    )
+    assert float(thinned / plain) == pytest.approx(1 / 1.3, rel=0.02)
 
 
 def test_every_line_has_its_test():

@@ -45,7 +45,7 @@ def test_length(n):
     ],
 )
 def test_shapes_that_do_not_belong_together(name, shape):
-    with pytest.raises(FlashWorldError, match=f"Gaussians: {name} must be"):
+    with pytest.raises(FlashWorldError, match=f"{name} must be"):
         Gaussians(**{**tensors(), name: torch.zeros(shape)})
 
 

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("numba", "diffusers", "transformers", "gsplat", "PIL", "scipy", "av", "safetensors", "huggingface_hub")
+HEAVY = (
+    *("numba", "diffusers", "transformers", "gsplat", "triton", "PIL"),
+    *("scipy", "av", "safetensors", "huggingface_hub"),
+)
 STANDIN = str(Path(__file__).parent / "nodes" / "standin")
 PROGRAM = """
 import sys, torch

@@ -131,16 +131,16 @@ def test_degree_change():
 def test_errors():
     with pytest.raises(FlashWorldError, match="degree must be 0, 1, 2 or 3, got 4"):
         sh_basis(torch.zeros(1, 3), 4)
-    with pytest.raises(FlashWorldError, match=r"directions must be \[..., 3\]"):
+    with pytest.raises(FlashWorldError, match=r"Directions must be \[..., 3\]"):
         sh_basis(torch.zeros(3, 2), 1)
-    with pytest.raises(FlashWorldError, match=r"evaluate_sh: sh must be .* got \[2, 5, 3\]"):
+    with pytest.raises(FlashWorldError, match=r"sh must be .* got \[2, 5, 3\]"):
         evaluate_sh(torch.zeros(2, 5, 3), torch.zeros(2, 3))
     with pytest.raises(FlashWorldError, match=r"degree must be 0..1 .* got 2"):
         evaluate_sh(torch.zeros(2, 4, 3), torch.zeros(2, 3), degree=2)
     for bad in (2 * torch.eye(3), torch.diag(torch.tensor([1.0, 1.0, -1.0])), torch.full((3, 3), torch.nan)):
-        with pytest.raises(FlashWorldError, match="rotation must be orthonormal"):
+        with pytest.raises(FlashWorldError, match="Rotation must be orthonormal"):
             rotate_sh(torch.zeros(2, 4, 3), bad)
-    with pytest.raises(FlashWorldError, match=r"rotation must be \[3, 3\]"):
+    with pytest.raises(FlashWorldError, match=r"Rotation must be \[3, 3\]"):
         rotate_sh(torch.zeros(2, 4, 3), torch.eye(4))
-    with pytest.raises(FlashWorldError, match="with_sh_degree"):
+    with pytest.raises(FlashWorldError, match="degree must be 0, 1, 2 or 3, got -1"):
         with_sh_degree(torch.zeros(2, 4, 3), -1)

@@ -1,1 +1,4 @@
 """Weight files of every origin: opening, identifying, assigning to modules, writing. No networks."""
+
+# What users call the precisions, in commands, nodes and files; torch's own names for them.
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}

@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 
 from ..errors import FlashWorldError
+from . import DTYPES
 
 FORMAT_VERSION = 1
 METADATA_KEY = "flashworld"  # of a safetensors file's metadata; holds the manifest as JSON
-COMPUTE_DTYPES = ("float32", "float16", "bfloat16")
 
 # Names of a model folder's parts, the first that is there counts.
 WEIGHT_NAMES = ("model.safetensors", "model.ckpt")
@@ -87,8 +87,8 @@ class Manifest:
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise FlashWorldError(f"load: {source} has format version {version}; this program knows {FORMAT_VERSION}.")
         compute = content.get("compute_dtype")
-        if compute is not None and compute not in COMPUTE_DTYPES:
-            raise FlashWorldError(f"load: {source}: compute_dtype {compute!r} is none of {', '.join(COMPUTE_DTYPES)}.")
+        if compute is not None and compute not in DTYPES.values():
+            raise FlashWorldError(f"load: {source}: compute_dtype {compute!r} is none of {', '.join(DTYPES.values())}.")
         values = content.get("config")
         if not isinstance(values, dict):
             raise FlashWorldError(f"load: {source} holds no config.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..checkpoints import DTYPES
 from .progress import ProgressBar
 
 
@@ -18,15 +19,18 @@ def add_command(commands) -> None:
     )
     convert.add_argument("source", type=Path, metavar="model.ckpt")
     convert.add_argument("target", type=Path, metavar="OUT.safetensors")
-    convert.add_argument(
-        "--dtype", choices=("bf16", "fp16", "fp32"), default=None, help="precision to store; default as it is"
-    )
+    convert.add_argument("--dtype", choices=sorted(DTYPES), default=None, help="precision to store; default as it is")
     convert.set_defaults(run=run)
 
 
 def run(options) -> None:
-    from ..generators.flashworld.export import convert
+    from ..errors import FlashWorldError
+    from ..generators import open_model
+    from ..progress import Progress
 
+    opened = open_model(options.source)
+    if opened.convert is None:
+        raise FlashWorldError(f"Models of {opened.info.name} have no single-file form to convert to.")
     with ProgressBar("convert") as progress:
-        target = convert(options.source, options.target, options.dtype, progress=progress)
+        target = opened.convert(options.target, options.dtype, progress=Progress(progress))
     print(f"{target.stat().st_size / 1e9:.2f} GB: {target.resolve()}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .generate import Job, add_model_arguments, generate_to, load
+from .generate import add_model_arguments, generate_to, load
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "assets" / "demo"
 
@@ -25,26 +25,20 @@ def add_command(commands) -> None:
 
 def run(options) -> None:
     from ..formats.cameras import read_cameras
+    from ..generators.base import Request, ViewImage
 
     example = json.loads((EXAMPLE / "example.json").read_text(encoding="utf-8"))
     cameras = read_cameras(EXAMPLE / "cameras.json")
     model = load(options)
-    job = Job(
-        cameras=cameras.resized(model.config.width, model.config.height),
-        views=len(cameras),
-        width=model.config.width,
-        height=model.config.height,
-        image=str(EXAMPLE / "picture.png"),
+    info = model.info
+    request = Request(
+        cameras.resized(info.width, info.height),
+        images=(ViewImage(EXAMPLE / "picture.png", example["image_index"]),),
         prompt=example["prompt"],
-        image_index=example["image_index"],
+        seed=options.seed,
     )
     report = generate_to(
-        options.out,
-        model,
-        job,
-        options.seed,
-        video_name="orbit.mp4",
-        truth=lambda scene, near: judge(scene, near, job, example),
+        options.out, model, request, video_name="orbit.mp4", truth=lambda scene: judge(scene, request, example)
     )
     print(
         f"{report['gaussians']:,} Gaussians in {report['seconds']:.1f} s. Against the real scene: input view "
@@ -54,7 +48,7 @@ def run(options) -> None:
         print(f"  {options.out.resolve() / name}")
 
 
-def judge(scene, near: float, job: Job, example: dict):
+def judge(scene, request, example: dict):
     """PSNR of input and novel views against the example's procedural scene, and rows for the contact sheet."""
     from ..datasets.toyworld.paths import novel_cameras
     from ..datasets.toyworld.raycast import render_scene
@@ -63,13 +57,13 @@ def judge(scene, near: float, job: Job, example: dict):
     from ..rendering.render import render
 
     toy = sample_scene(example["seed"], example["split"])
-    unseen = novel_cameras(toy, job.cameras, example["novel_views"])
+    unseen = novel_cameras(toy, request.cameras, example["novel_views"])
     truth = render_scene(toy, unseen)[0].permute(0, 2, 3, 1)
-    renders = render(scene, unseen, near=near).rgb
-    given = job.cameras[job.image_index]
+    renders = render(scene, unseen).rgb
+    given = request.cameras[example["image_index"]]
     input_truth = render_scene(toy, given)[0].permute(0, 2, 3, 1)
     figures = {
-        "input_view_psnr_db": round(psnr_db(render(scene, given, near=near).rgb, input_truth).item(), 2),
+        "input_view_psnr_db": round(psnr_db(render(scene, given).rgb, input_truth).item(), 2),
         "novel_view_psnr_db": round(psnr_db(renders, truth).mean().item(), 2),
     }
     return figures, [

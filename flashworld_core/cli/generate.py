@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
+import sys
 import time
 from pathlib import Path
 
-from ..cameras import Cameras
+from ..checkpoints import DTYPES
 from .arguments import add_trajectory_arguments, device_of, positive, size, trajectory
 from .progress import ProgressBar
-
-DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 def add_command(commands) -> None:
@@ -83,7 +81,7 @@ def load(options):
     """The model an options namespace asks for."""
     import torch
 
-    from ..generators.base import load_model
+    from ..generators import load_model
 
     return load_model(
         options.model,
@@ -93,34 +91,21 @@ def load(options):
     )
 
 
-@dataclasses.dataclass
-class Job:
-    """What to generate, whether from options or from a request file. The path is resampled to ``views`` cameras."""
-
-    cameras: Cameras
-    views: int
-    width: int
-    height: int
-    image: str | None
-    prompt: str
-    image_index: int
-
-
 def run(options) -> None:
     from ..errors import FlashWorldError
 
     if options.request is None and not options.image and not options.prompt.strip():
-        raise FlashWorldError("generate: give --image, --prompt or both (or a --request file).")
+        raise FlashWorldError("Give --image, --prompt or both (or a --request file).")
     if options.request is not None and options.image:
-        raise FlashWorldError("generate: --request brings its own picture; leave out --image.")
+        raise FlashWorldError("--request brings its own picture; leave out --image.")
     if options.image and not Path(options.image).is_file():
-        raise FlashWorldError(f"generate: --image {options.image}: no such file.")
+        raise FlashWorldError(f"--image {options.image}: no such file.")
     steps = parse_steps(options.steps)
     model = load(options)
-    job = job_from(options, model.config)
-    report = generate_to(
-        options.out, model, job, options.seed, steps, options.views_per_chunk, options.video_size, not options.no_video
-    )
+    request = request_from(options, model.info, steps)
+    for remark in model.check(request):
+        print(remark, file=sys.stderr)
+    report = generate_to(options.out, model, request, options.views_per_chunk, options.video_size, not options.no_video)
     print(f"{report['gaussians']:,} Gaussians in {report['seconds']:.1f} s: {options.out.resolve()}")
 
 
@@ -133,115 +118,110 @@ def parse_steps(text: str | None):
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        raise FlashWorldError(f"generate: --steps {text}: give a number, or indices like 0,250,500,750.") from None
+        raise FlashWorldError(f"--steps {text}: give a number, or indices like 0,250,500,750.") from None
     return numbers[0] if len(numbers) == 1 and "," not in text else numbers
 
 
-def job_from(options, config) -> Job:
-    """The job of an options namespace, for a model of these sizes."""
-    from ..formats.cameras.flashworld_json import FlashWorldRequest
+def request_from(options, info, steps):
+    """The `Request` of an options namespace, for a model of ``info``."""
+    from ..formats.cameras import FlashWorldRequest
+    from ..generators.base import Request, ViewImage
 
     if options.request is not None:
-        request = FlashWorldRequest.read(options.request)
-        cameras, views = request.cameras, options.views or request.views
-        width, height = options.size or (request.width, request.height)
-        image, prompt = request.image_prompt, options.prompt or request.text_prompt
-        image_index = request.image_index if options.image_index is None else options.image_index
+        file = FlashWorldRequest.read(options.request)
+        cameras, views = file.cameras, options.views or file.views
+        width, height = options.size or (file.width, file.height)
+        image, prompt = file.image_prompt, options.prompt or file.text_prompt
+        index = file.image_index if options.image_index is None else options.image_index
     else:
-        width, height = options.size or (config.width, config.height)
-        views = options.views or config.views
+        width, height = options.size or (info.width, info.height)
+        views = options.views or info.views
         cameras = trajectory(options, views, width, height)
         if (cameras.width, cameras.height) != (width, height) and not options.image:
             cameras = cameras.resized(width, height)
-        image, prompt, image_index = options.image, options.prompt, options.image_index or 0
-    return Job(cameras, views, width, height, image, prompt, image_index)
+        image, prompt, index = options.image, options.prompt, options.image_index or 0
+    images = (ViewImage(image, index),) if image else ()
+    return Request(cameras, images, prompt, options.seed, steps, (width, height), views)
 
 
 def generate_to(
-    out: Path, model, job: Job, seed: int, steps=None, views_per_chunk: int | None = None,
-    video_size: tuple[int, int] | None = None, video: bool = True, video_name: str = "path.mp4", truth=None,
+    out: Path, model, request, views_per_chunk: int | None = None, video_size: tuple[int, int] | None = None,
+    video: bool = True, video_name: str = "path.mp4", truth=None,
 ) -> dict:  # fmt: skip
     """Generate, then write scene, path, report, contact sheet and video into ``out``.
 
     Args:
+        request: a `generators.base.Request`.
         truth: optional ``truth(scene) -> (figures for the report, rows for the contact sheet)``, where the scene's
             real look is known.
 
     Returns:
         The report.
     """
-    from ..formats.cameras.flashworld_json import FlashWorldRequest
+    from ..formats.cameras import FlashWorldRequest
     from ..formats.scenes import write_scene
+    from ..gaussians import SCENE_SCALE, TIMESTEP_INDICES
+    from ..generators.base import RunOptions
     from ..media.export import contact_sheet, save_json, save_png, save_video
     from ..media.images import open_image
+    from ..progress import Progress
     from ..rendering.maps import colorize_depth
     from ..rendering.render import render, warm_up
 
     warm_up()
     started = time.monotonic()
-    with ProgressBar("generate") as progress:
-        scene, cameras = generate_scene(model, job, seed, steps, views_per_chunk, progress)
+    with ProgressBar("generate") as bar:
+        made = model.generate(request, RunOptions(views_per_chunk=views_per_chunk, progress=Progress(bar)))
     seconds = time.monotonic() - started
-    near = 0.01 * scene.metadata["scene_scale"]
+    scene, cameras, info = made.gaussians, made.cameras, model.info
+    image = request.images[0] if request.images else None
 
     report = {
         "seconds": round(seconds, 2),
         "gaussians": len(scene),
-        "seed": seed,
-        "model_id": model.model_id,
-        "license": model.license,
-        "prompt": job.prompt,
-        "image_index": job.image_index if job.image else None,
+        "seed": request.seed,
+        "model_id": info.model_id,
+        "license": info.license,
+        "prompt": request.prompt,
+        "image_index": image.view if image else None,
         "views": len(cameras),
         "size": [cameras.width, cameras.height],
-        "timestep_indices": scene.metadata["timestep_indices"],
-        "scene_scale": scene.metadata["scene_scale"],
+        **{key: scene.metadata[key] for key in (TIMESTEP_INDICES, SCENE_SCALE) if key in scene.metadata},
     }
-    views = render(scene, cameras, modes=("rgb", "expected_depth"), near=near)
+    views = render(scene, cameras, modes=("rgb", "expected_depth"))
     rows = []
-    if job.image:
-        picture = numpy_image(open_image(job.image))
-        rows.append((f"input picture (view {job.image_index})", [picture, views.rgb[job.image_index]]))
+    if image:
+        picture = numpy_image(open_image(image.image))
+        rows.append((f"input picture (view {image.view})", [picture, views.rgb[image.view]]))
     shown = sorted({round(i * (len(cameras) - 1) / 5) for i in range(6)})
     numbers = ", ".join(str(i) for i in shown)
     rows.append((f"the scene from views {numbers}", [views.rgb[i] for i in shown]))
     rows.append(("depth, near is light", [colorize_depth(views.expected_depth)[i] for i in shown]))
     if truth is not None:
-        figures, more = truth(scene, near)
+        figures, more = truth(scene)
         report |= figures
         rows += more
 
     out.mkdir(parents=True, exist_ok=True)
     write_scene(out / "scene.ply", scene)
-    request = FlashWorldRequest(cameras, len(cameras), cameras.height, cameras.width, None, job.prompt, job.image_index)
-    request.write(out / "cameras.json")
+    FlashWorldRequest(
+        cameras, len(cameras), cameras.height, cameras.width, None, request.prompt, image.view if image else 0
+    ).write(out / "cameras.json")
     save_json(out / "report.json", report)
-    title = f"{job.prompt or 'no prompt'}  -  {len(scene):,} Gaussians, {seconds:.1f} s, seed {seed}, {model.model_id}"
+    title = (
+        f"{request.prompt or 'no prompt'}  -  {len(scene):,} Gaussians, {seconds:.1f} s, seed {request.seed}, "
+        f"{info.model_id}"
+    )
     save_png(out / "contact_sheet.png", contact_sheet(rows, title=title))
     if video and len(cameras) > 1:
-        save_video(out / video_name, path_frames(scene, cameras, video_size, near), 24)
+        save_video(out / video_name, path_frames(scene, cameras, video_size), 24)
     return report
 
 
-def generate_scene(model, job: Job, seed: int, steps, views_per_chunk, progress):
-    """The scene, and the cameras it was generated at (the job's, in the pixels of the generated views)."""
-    request = {
-        "image": job.image, "prompt": job.prompt, "image_index": job.image_index, "seed": seed, "steps": steps,
-        "width": job.width, "height": job.height, "views": job.views,
-    }  # fmt: skip
-    made = []
-    scene = model.generate(
-        job.cameras, **request, views_per_chunk=views_per_chunk, progress=progress,
-        on_step=lambda step: made.append(step.request.cameras),
-    )  # fmt: skip
-    return scene, made[-1]
-
-
-def path_frames(scene, cameras, size: tuple[int, int] | None, near: float):
+def path_frames(scene, cameras, size: tuple[int, int] | None):
     """[F, H, W, 3]: the path as a smooth video, there and back, four seconds each way."""
     import torch
 
-    from ..rendering.constants import matching_low_pass
     from ..rendering.render import render
     from ..trajectories.keyframes import resample
 
@@ -250,8 +230,7 @@ def path_frames(scene, cameras, size: tuple[int, int] | None, near: float):
         size = (cameras.width * factor, cameras.height * factor)
     frames = resample(cameras, 96).resized(*size)
     with ProgressBar("video   ") as progress:
-        low_pass = matching_low_pass(scene.metadata, frames)
-        rgb = render(scene, frames, near=near, low_pass=low_pass, progress=progress).rgb
+        rgb = render(scene, frames, progress=progress).rgb
     return torch.cat([rgb, rgb.flip(0)[1:-1]])
 
 

@@ -12,8 +12,8 @@ def add_command(commands) -> None:
     parser = commands.add_parser(
         "info",
         help="describe a scene, a camera path or a checkpoint",
-        description="Describe a file: a scene (.ply), a camera path, a checkpoint or a model folder. Nothing large is "
-        "read: a 20 GB checkpoint answers at once.",
+        description="Describe a file: a scene (PLY, SPZ, SOG, .splat, .ksplat, glTF), a camera path, a checkpoint or a "
+        "model folder. Nothing large is read: a 20 GB checkpoint answers at once.",
     )
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument(
@@ -25,18 +25,18 @@ def add_command(commands) -> None:
 
 def run(options) -> None:
     from ..errors import FlashWorldError
-    from ..formats.scenes import scene_info, supported_extensions
+    from ..formats.scenes import detect_scene, scene_info
 
     path = options.file
     if not path.exists():
-        raise FlashWorldError(f"info: {path}: no such file or folder.")
+        raise FlashWorldError(f"{path}: no such file or folder.")
     suffix = path.suffix.lower()
-    if suffix in supported_extensions():
-        facts = {"what": "scene", **scene_info(path)}
-    elif suffix in (".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".sft") or is_model_folder(path):
+    if suffix in (".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".sft") or is_model_folder(path):
         from ..checkpoints.describe import describe
 
         facts = {"what": "checkpoint", **describe(path)}
+    elif detect_scene(path) is not None:
+        facts = {"what": "scene", **scene_info(path)}
     else:
         facts = {"what": "camera path", **path_facts(path, options.size)}
     if options.json:
@@ -46,8 +46,8 @@ def run(options) -> None:
 
 
 def is_model_folder(path: Path) -> bool:
-    """Whether a folder holds weights rather than a COLMAP model."""
-    return path.is_dir() and not (path / "images.txt").exists()
+    """Whether a folder holds weights rather than a COLMAP model or a SOG scene."""
+    return path.is_dir() and not any((path / name).exists() for name in ("images.txt", "meta.json"))
 
 
 def path_facts(path: Path, picture_size: tuple[int, int] | None) -> dict:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from ..checkpoints import DTYPES
 from .arguments import positive, size
-from .generate import DTYPES
 
 
 def add_command(commands) -> None:
@@ -29,18 +27,11 @@ def add_command(commands) -> None:
 def run(options) -> None:
     import torch
 
-    from ..generators.base import EMBEDDED
-    from ..generators.flashworld.checkpoint import config_of, open_checkpoint
-    from ..generators.flashworld.memory import memory_plan
-    from ..generators.flashworld.presets import official_config
+    from ..generators import open_model
 
-    if options.model == "official":
-        config = official_config()
-    else:
-        config = config_of(open_checkpoint(EMBEDDED.get(options.model) or Path(options.model))[2])
+    opened = open_model(options.model)
     width, height = options.size or (None, None)
-    plan = memory_plan(
-        config,
+    plan = opened.memory_plan(
         views=options.views,
         height=height,
         width=width,

@@ -17,7 +17,7 @@ def add_command(commands) -> None:
         description="Render a scene along a camera path. Writes OUT/MODE/0000.png ... and OUT/MODE.mp4; depth also as "
         "0000.npy in world units (float32, expected depth along the viewing axis, 0 where nothing is).",
     )
-    parser.add_argument("scene", type=Path, metavar="SCENE", help="scene file (.ply)")
+    parser.add_argument("scene", type=Path, metavar="SCENE", help="scene file: PLY, SPZ, SOG, .splat, .ksplat or glTF")
     parser.add_argument("--out", type=Path, default=Path("output/render"), help="folder to write to (%(default)s)")
     parser.add_argument("--modes", default="rgb", help=f"comma-separated, any of {','.join(MODES)} (%(default)s)")
     parser.add_argument(
@@ -37,7 +37,7 @@ def add_command(commands) -> None:
         action="store_true",
         help="do not widen Gaussians in pictures larger than the scene was made at; gaps may show",
     )
-    parser.add_argument("--backend", default="auto", choices=("auto", "gsplat", "cpu", "torch"))
+    parser.add_argument("--backend", default="auto", choices=("auto", "gsplat", "triton", "cpu", "torch"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-video", action="store_true", help="pictures only")
     add_trajectory_arguments(parser, "orbit")
@@ -48,16 +48,16 @@ def run(options) -> None:
     from ..errors import FlashWorldError
     from ..formats.scenes import read_scene
     from ..media.export import save_npy, save_png, save_video
-    from ..rendering.constants import LOW_PASS, matching_low_pass
+    from ..rendering.constants import LOW_PASS
     from ..rendering.maps import colorize_depth, colorize_normals
     from ..rendering.render import render
     from ..trajectories.keyframes import resample
 
     modes = [mode.strip() for mode in options.modes.split(",") if mode.strip()]
     if not modes or set(modes) - set(MODES):
-        raise FlashWorldError(f"render: --modes {options.modes}: choose from {', '.join(MODES)}.")
+        raise FlashWorldError(f"--modes {options.modes}: choose from {', '.join(MODES)}.")
     if not options.fps > 0:
-        raise FlashWorldError(f"render: --fps must be above 0, got {options.fps:g}.")
+        raise FlashWorldError(f"--fps must be above 0, got {options.fps:g}.")
     scene = read_scene(options.scene).to(device_of(options.device))
     width, height = options.size or (704, 480)
     # Presets start at the origin looking ahead: circle what stands in the middle of that first view.
@@ -68,11 +68,10 @@ def run(options) -> None:
         cameras = resample(cameras, options.views)
 
     wanted = tuple("expected_depth" if mode == "depth" else mode for mode in modes)
-    near = min(0.01, 0.01 * float(scene.metadata.get("scene_scale", 1.0)))
     with ProgressBar("render") as progress:
         images = render(
             scene, cameras, modes=wanted, background=options.background, sh_degree=options.sh_degree,
-            near=near, low_pass=LOW_PASS if options.sharp else matching_low_pass(scene.metadata, cameras),
+            low_pass=LOW_PASS if options.sharp else None,
             backend=options.backend, progress=progress,
         )  # fmt: skip
     for mode in modes:

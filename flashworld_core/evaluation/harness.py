@@ -9,6 +9,7 @@ import torch
 
 from ..cameras import Cameras
 from ..datasets.toyworld.world import ToyWorld
+from ..generators.base import Request, ViewImage
 from ..rendering.render import render
 from .metrics import psnr_db
 
@@ -24,7 +25,7 @@ def evaluate(
     Scene i gives its view i mod T as the picture, so that every place of the picture along the path counts alike.
 
     Args:
-        model: a `FlashWorldModel`.
+        model: a `generators.base.Generator`.
         novel_views: views off the path per scene; the model never sees their cameras.
         text_only: give the prompt alone.
 
@@ -33,7 +34,7 @@ def evaluate(
         ``novel_views_psnr_db``, each with ``..._mean_color`` beside it (the score of one flat picture in the scene's
         mean color), and ``per_scene`` rows.
     """
-    config = model.config
+    config = model.info
     world = ToyWorld(config.views, config.width, config.height)
     rows = []
     for i in range(scenes):
@@ -41,20 +42,15 @@ def evaluate(
         sample = world.sample(seed, "test", novel_views=novel_views)
         truth = torch.cat([sample.images, sample.novel_images]).permute(0, 2, 3, 1)
         index = i % config.views
-        scene = model.generate(
-            sample.cameras,
-            image=None if text_only else truth[index],
-            prompt=sample.prompt,
-            image_index=index,
-            seed=seed,
-        )
+        images = () if text_only else (ViewImage(truth[index], index),)
+        scene = model.generate(Request(sample.cameras, images, sample.prompt, seed)).gaussians
         cameras = Cameras(
             torch.cat([sample.cameras.camera_to_world, sample.novel_cameras.camera_to_world]),
             torch.cat([sample.cameras.intrinsics, sample.novel_cameras.intrinsics]),
             config.width,
             config.height,
         )
-        db = psnr_db(render(scene, cameras, near=1e-3).rgb, truth)
+        db = psnr_db(render(scene, cameras).rgb, truth)
         flat = psnr_db(truth[: config.views].mean((0, 1, 2)).expand_as(truth), truth)
         rows.append(
             {"seed": seed, **_split(db, index, config.views), **_split(flat, index, config.views, "_mean_color")}

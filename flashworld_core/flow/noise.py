@@ -30,7 +30,7 @@ class SeededNoise:
 
     def __init__(self, seed: int):
         if not 0 <= int(seed) < 2**64:
-            raise FlashWorldError(f"SeededNoise: the seed must be in 0..2^64-1, got {seed}.")
+            raise FlashWorldError(f"The seed must be in 0..2^64-1, got {seed}.")
         self._generator = torch.Generator("cpu").manual_seed(int(seed))
 
     def draw(self, name: str, shape: Sequence[int]) -> Tensor:
@@ -49,8 +49,8 @@ class StoredNoise:
 
     def draw(self, name: str, shape: Sequence[int]) -> Tensor:
         if name not in self._tensors:
-            raise FlashWorldError(f"StoredNoise: no draw named {name!r}; stored are {', '.join(self._tensors)}.")
+            raise FlashWorldError(f"No draw named {name!r}; stored are {', '.join(self._tensors)}.")
         tensor = self._tensors[name]
         if tensor.numel() != math.prod(shape):
-            raise FlashWorldError(f"StoredNoise: {name!r} is {list(tensor.shape)}, asked for {list(shape)}.")
+            raise FlashWorldError(f"{name!r} is {list(tensor.shape)}, asked for {list(shape)}.")
         return tensor.to("cpu", torch.float32).reshape(tuple(shape))

@@ -29,12 +29,12 @@ class Schedule:
     def __post_init__(self):
         if self.sigmas.ndim != 1 or self.sigmas.shape != self.timesteps.shape or not len(self.sigmas):
             raise FlashWorldError(
-                "Schedule: sigmas and timesteps must be [N] of one length N >= 1, got "
+                "sigmas and timesteps must be [N] of one length N >= 1, got "
                 f"{list(self.sigmas.shape)} and {list(self.timesteps.shape)}."
             )
         inside = bool(((self.sigmas >= 0) & (self.sigmas <= 1)).all())
         if not inside or not bool((self.sigmas[1:] < self.sigmas[:-1]).all()):
-            raise FlashWorldError("Schedule: sigmas must fall strictly and stay within [0, 1].")
+            raise FlashWorldError("sigmas must fall strictly and stay within [0, 1].")
 
     def __len__(self) -> int:
         return self.sigmas.shape[0]
@@ -68,7 +68,7 @@ def shift_sigmas(sigmas: Tensor, shift: float) -> Tensor:
     Larger pictures need more noise to lose their large shapes; the shift is how much more.
     """
     if not shift > 0:
-        raise FlashWorldError(f"shift_sigmas: shift must be positive, got {shift}.")
+        raise FlashWorldError(f"shift must be positive, got {shift}.")
     return shift * sigmas / (1 + (shift - 1) * sigmas)
 
 
@@ -83,6 +83,6 @@ def shifted_schedule(shift: float = 3.0, entries: int = 1000) -> Schedule:
         entries: N, the number of training steps; timesteps are sigma * N.
     """
     if entries < 1:
-        raise FlashWorldError(f"shifted_schedule: entries must be at least 1, got {entries}.")
+        raise FlashWorldError(f"entries must be at least 1, got {entries}.")
     sigmas = shift_sigmas(torch.arange(entries, 0, -1, dtype=torch.float32) / entries, shift)
     return Schedule(sigmas, sigmas * entries)

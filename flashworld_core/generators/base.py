@@ -1,137 +1,221 @@
-"""What every generator offers, which ones there are, and how a model is loaded by name or path."""
+"""The records and the protocol of every generator: what is asked, how it runs, what comes back."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from ..cameras import Cameras
-from ..errors import FlashWorldError
 from ..gaussians import Gaussians
+from ..progress import Progress
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
-EMBEDDED = {"tiny": ASSETS / "flashworld-tiny"}  # names that need no path; the folders ship with the package
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..media.images import ImageLike
+    from ..models.umt5 import TextSpec
+    from ..models.wan_vae_blocks import WanVaeConfig
+    from ..rendering.render import Backend
+    from ..runtime.memory import MemoryPlan
+    from ..runtime.stages import Stages
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewImage:
+    """An image and the view of the path that it shows.
+
+    Attributes:
+        image: anything `media.images.open_image` takes: path, data URL, Pillow image, array or tensor [H, W, 3].
+        view: index of the camera whose view it is, 0-based.
+        mask: [H, W] in [0, 1], 1 where the image counts; None: everywhere.
+    """
+
+    image: ImageLike
+    view: int = 0
+    mask: Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is asked of a generator; the same record for every one.
+
+    Attributes:
+        cameras: the path, in the user's world (OpenCV axes). Every camera is one generated view.
+        images: the images the scene is made from; none: from the prompt alone.
+        prompt: the text, without any prefix.
+        seed: of every random draw, 0..2^64 - 1.
+        steps: None for the model's own; a number of steps; or what a generator takes as a list (FlashWorld: rising
+            indices into its noise schedule).
+        size: (width, height) of the generated views in pixels; None: the cameras' own. Cameras of the original
+            image's size are carried along with its crop.
+        views: resample the path to this many cameras; None takes them as they are.
+        options: what only some generators take, by name; `Generator.check` refuses names it does not know.
+    """
+
+    cameras: Cameras
+    images: tuple[ViewImage, ...] = ()
+    prompt: str = ""
+    seed: int = 0
+    steps: int | tuple[int, ...] | None = None
+    size: tuple[int, int] | None = None
+    views: int | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class RunOptions:
+    """How a generation runs. Nothing here changes the result.
+
+    Attributes:
+        stages: loads and unloads networks; None leaves each where it is.
+        views_per_chunk: views decoded, rendered and encoded together: the knob for peak memory. None chooses.
+        backend: the rasterizer.
+        progress: where to report, and whether to stop.
+        on_step: called with a `Generation` at the end of each step.
+    """
+
+    stages: Stages | None = None
+    views_per_chunk: int | None = None
+    backend: Backend = "auto"
+    progress: Progress = dataclasses.field(default_factory=Progress)
+    on_step: Callable[[Generation], None] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """A scene and the views it was generated at: the result, and what ``on_step`` gets after every step.
+
+    Attributes:
+        scene: the scene in the user's world, or ``scene(count)`` that makes it when asked: at most ``count``
+            Gaussians, those that show most from the views; None for all.
+        cameras: the generated views, in the user's world, intrinsics for the generated size.
+        step: the finished step, 0-based.
+        steps: how many steps there are.
+        count: Gaussians of the whole scene.
+        preview: [H, W, 3] float32 in [0, 1] on the CPU, views of the scene so far; None where there is none.
+    """
+
+    scene: Gaussians | Callable[[int | None], Gaussians]
+    cameras: Cameras
+    step: int = 0
+    steps: int = 1
+    count: int = 0
+    preview: Tensor | None = None
+
+    @functools.cached_property
+    def gaussians(self) -> Gaussians:
+        """The whole scene; made when first asked for, since it may be a copy."""
+        return self.scene if isinstance(self.scene, Gaussians) else self.scene(None)
+
+    def most_important(self, count: int) -> Gaussians:
+        """Return at most ``count`` Gaussians: a preview at a fraction of what a copy of the scene takes."""
+        if callable(self.scene):
+            return self.scene(count)
+        from ..ops.select import budget
+
+        return budget(self.scene, count, self.cameras.positions)
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorInfo:
+    """What a model is and what it takes, known before its weights are read.
+
+    Attributes:
+        name: of the generator, as in `generators.GENERATORS`.
+        model_id: which weights.
+        license: the weights' license in one line, shown where the model is loaded; empty: the file names none.
+        views, width, height, steps: what the model was made for.
+        size_multiple: (columns, rows) that widths and heights must be multiples of.
+        max_views: the most views it can make at once.
+        text: the text encoder it needs; None: it reads no prompt.
+        vae: the VAE it needs; None: it has none.
+        parameters: how many numbers its own networks have; 0: unknown.
+    """
+
+    name: str
+    model_id: str
+    license: str = ""
+    views: int = 1
+    width: int = 512
+    height: int = 512
+    steps: int = 1
+    size_multiple: tuple[int, int] = (1, 1)
+    max_views: int = 1 << 16
+    text: TextSpec | None = None
+    vae: WanVaeConfig | None = None
+    parameters: int = 0
 
 
 @runtime_checkable
 class Generator(Protocol):
-    """A loaded model that turns a picture and/or a sentence, plus a camera path, into a scene.
+    """A loaded model that makes scenes.
 
     Attributes:
-        generator: the family's name in the registry, e.g. "flashworld".
-        model_id: which weights these are.
-        license: the license of the weights in one line, to be shown where the model is loaded.
+        info: what it is and takes.
+        networks: its parts by stage name, as `runtime.stages.Stages` wants them. The text encoder is ``text``, None
+            where embeddings must be given instead.
     """
 
-    generator: str
-    model_id: str
-    license: str
+    info: GeneratorInfo
+    networks: Mapping[str, Any]
 
-    def generate(
-        self,
-        cameras: Cameras,
-        *,
-        image: Any = None,
-        prompt: str = "",
-        image_index: int = 0,
-        seed: int = 0,
-        steps: Any = None,
-        views_per_chunk: int | None = None,
-        progress: Callable | None = None,
-        should_stop: Callable[[], bool] | None = None,
-        on_step: Callable | None = None,
-    ) -> Gaussians: ...
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision the networks compute in."""
+        ...
 
-    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> Generator: ...
+    def check(self, request: Request) -> list[str]:
+        """Refuse a request that cannot be carried out; return remarks about one that can.
+
+        Raises:
+            FlashWorldError: what is wrong and what to do.
+        """
+        ...
+
+    def memory_plan(
+        self, *, views: int, height: int, width: int, device_type: str, views_per_chunk: int | None = None
+    ) -> MemoryPlan:
+        """Plan the memory of a generation, stage by stage, in the precision the model was loaded in."""
+        ...
+
+    def generate(self, request: Request, run: RunOptions | None = None) -> Generation:
+        """Carry a request out.
+
+        Raises:
+            FlashWorldError: as `check`.
+            Cancelled: ``run.progress.should_stop`` answered True.
+        """
+        ...
+
+    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> Generator:
+        """Move the networks and/or change their precision, in place; return the model itself."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
-class Family:
-    """One kind of generator: where its loader lives, imported on first use.
+class ModelFile:
+    """A model found on disk, with nothing of it loaded: what can be shown and planned before it is.
 
     Attributes:
-        name: how a model folder's ``config.json`` names it under the key ``generator``.
-        module: module path, relative to `flashworld_core.generators` if it begins with a dot.
-        function: loader in that module, called as ``load(path, dtype=..., device=..., **options) -> Generator``;
-            it refuses files it does not know with a `FlashWorldError`.
+        info: what it is and takes.
+        load: ``load(dtype=, device=, parts=, progress=) -> Generator``. ``parts`` are the text encoder and VAE by
+            "text_encoder" and "vae": files, folders or ready objects, in place of those found beside the model.
+        memory_plan: ``memory_plan(views=, height=, width=, dtype=, device_type=, views_per_chunk=) -> MemoryPlan``;
+            every argument has the model's own as its default.
+        compute_dtype: the precision it wants to run in where nobody asks for another; None: that of the file.
+        found: parts that lie beside the model, by the names of ``parts``.
+        convert: ``convert(target, dtype, progress=)`` writes the model as one safetensors file and returns its path;
+            None: the generator has no such form.
     """
 
-    name: str
-    module: str
-    function: str = "load"
-
-    def load(self, path: Path, **options) -> Generator:
-        return getattr(import_module(self.module, __package__), self.function)(path, **options)
-
-
-_FAMILIES: dict[str, Family] = {}
-
-
-def register(family: Family) -> None:
-    """Make a family known to `load_model`; a later one of the same name replaces the earlier."""
-    _FAMILIES[family.name] = family
-
-
-def families() -> dict[str, Family]:
-    """The registered families by name."""
-    return dict(_FAMILIES)
-
-
-register(Family("flashworld", ".flashworld.checkpoint"))
-
-
-def load_model(
-    model: str | Path = "tiny",
-    *,
-    dtype: torch.dtype | None = None,
-    device: str | torch.device = "cpu",
-    **options,
-) -> Generator:
-    """Load a generator by name or path.
-
-    Args:
-        model: a name in `EMBEDDED` ("tiny"), or the path of a model folder or checkpoint file. The name wins: write
-            "./tiny" for a folder called so.
-        dtype: floating-point type of the networks; None keeps each file's own.
-        device: where the networks go.
-        options: what a family's loader takes besides, e.g. ``vae`` and ``text_encoder`` for FlashWorld's official
-            checkpoint, which holds neither.
-
-    Returns:
-        A `Generator`, ready for `Generator.generate`.
-
-    Raises:
-        FlashWorldError: nothing of that name or path, an unknown family, or a file that is not a model of it.
-    """
-    path = EMBEDDED.get(str(model)) or Path(model).expanduser()
-    if not path.exists():
-        names = ", ".join(sorted(EMBEDDED))
-        if str(model) in EMBEDDED:
-            raise FlashWorldError(
-                f"load_model: the embedded model {model!r} is missing from this installation ({path}); reinstall it."
-            )
-        raise FlashWorldError(f"load_model: no model {str(model)!r}: give an embedded name ({names}) or a path.")
-    family = _FAMILIES.get(_family_name(path))
-    if family is None:
-        raise FlashWorldError(
-            f"load_model: {path} is a model of {_family_name(path)!r}; this version knows {', '.join(_FAMILIES)}."
-        )
-    return family.load(path, dtype=dtype, device=device, **options)
-
-
-def _family_name(path: Path) -> str:
-    """The family a folder's config.json names; FlashWorld where nothing names one (its loader judges the file)."""
-    manifest = path / "config.json"
-    if not manifest.is_file():
-        return "flashworld"
-    try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FlashWorldError(f"load_model: {manifest} is not JSON: {error}.") from error
-    return str(content.get("generator", "flashworld")) if isinstance(content, dict) else "flashworld"
+    info: GeneratorInfo
+    load: Callable[..., Generator]
+    memory_plan: Callable[..., MemoryPlan]
+    compute_dtype: str | None = None
+    found: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    convert: Callable[..., Path] | None = None

@@ -6,6 +6,7 @@ rows are those of the padded run, at a fraction of the work: a short prompt is 2
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import threading
@@ -62,6 +63,21 @@ class PromptCache:
 
 
 PROMPT_CACHE = PromptCache()
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSpec:
+    """The text embedding a model takes.
+
+    Attributes:
+        text_dim: D, numbers per token.
+        text_length: L, rows of the padded embedding; longer prompts are cut, keeping the end token.
+        prompt_prefix: put before every prompt.
+    """
+
+    text_dim: int
+    text_length: int = 512
+    prompt_prefix: str = ""
 
 
 class TextEncoder:

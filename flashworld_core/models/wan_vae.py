@@ -135,8 +135,7 @@ class FrameEncoder(LatentNorm):
         factor = self.spatial_factor
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % factor or images.shape[3] % factor:
             raise FlashWorldError(
-                f"FrameEncoder: images must be [N, 3, H, W] with H and W multiples of {factor}, "
-                f"got {list(images.shape)}."
+                f"Images must be [N, 3, H, W] with H and W multiples of {factor}, got {list(images.shape)}."
             )
         x = patchify(images.to(self.quant_conv.weight.dtype), self.patch)
         return self.quant_conv(self.encoder(x.contiguous(memory_format=torch.channels_last)))
@@ -249,7 +248,7 @@ def find_vae(folder: Path) -> Path | None:
 def missing_vae(path: Path) -> FlashWorldError:
     """The error of a model without its VAE."""
     return FlashWorldError(
-        f"load: {path} needs the Wan 2.2 VAE, which is not beside it; give vae=: the folder of "
+        f"{path} needs the Wan 2.2 VAE, which is not beside it; give vae=: the folder of "
         "Wan2.2-TI2V-5B-Diffusers, or ComfyUI's wan2.2_vae.safetensors."
     )
 

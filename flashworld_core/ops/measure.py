@@ -61,6 +61,7 @@ def validate(gaussians: Gaussians, name: str = "validate") -> None:
             raise FlashWorldError(f"{name}: {rule}; {bad} of {len(g)} are not, the first is number {first}. {remedy}.")
 
 
+_NEAR, _FAR = 0.01, 1000.0  # of a scene about which nothing is known; near also per unit of a generated scene's scale
 _FRAMING_TILT, _FRAMING_MARGIN = 15.0, 1.3  # degrees; times the distance that just takes nine tenths in
 
 
@@ -71,16 +72,16 @@ def clip_planes(gaussians: Gaussians, cameras: Cameras) -> tuple[float, float]:
     scene; far is behind the last Gaussian.
     """
     if not len(gaussians) or not len(cameras):
-        return 0.01, 1000.0
-    low, high = gaussians.means.detach().double().aminmax(dim=0)
+        return _NEAR, _FAR
+    low, high = (corner.double() for corner in gaussians.means.detach().aminmax(dim=0))
     corner = torch.maximum((cameras.positions.to(low) - low).abs(), (cameras.positions.to(low) - high).abs())
     farthest = float(corner.norm(dim=1).max())
     if not math.isfinite(farthest):
-        return 0.01, 1000.0
+        return _NEAR, _FAR
     scale = gaussians.metadata.get(SCENE_SCALE)
     known = isinstance(scale, (int, float)) and not isinstance(scale, bool) and math.isfinite(scale) and scale > 0
-    near = 0.01 * scale if known else 0.001 * extent(gaussians)
-    near = near if near > 0 else 0.01
+    near = _NEAR * scale if known else 0.001 * extent(gaussians)
+    near = near if near > 0 else _NEAR
     return near, max(1.01 * farthest, 2 * near)
 
 

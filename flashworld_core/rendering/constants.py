@@ -30,7 +30,7 @@ def matching_low_pass(metadata: dict, cameras: Cameras) -> float:
         generated = float(metadata.get(FOCAL_PX, 0.0))
     except (TypeError, ValueError):  # from a file by anyone
         generated = 0.0
-    ratio = mean_focal(cameras) / generated if 0 < generated < float("inf") else 1.0
+    ratio = mean_focal(cameras) / generated if len(cameras) and 0 < generated < float("inf") else 1.0
     return LOW_PASS * max(1.0, ratio) ** 2
 
 

@@ -14,7 +14,7 @@ from ..cameras import Cameras
 from ..errors import FlashWorldError, check_stop
 from ..gaussians import Gaussians
 from ..ops.measure import clip_planes
-from .constants import LOW_PASS
+from .constants import matching_low_pass
 from .render import Backend, render
 
 COLORS = {
@@ -63,7 +63,7 @@ def film(
     background: tuple[float, float, float] = (0.0, 0.0, 0.0),
     sh_degree: int | None = None,
     hole_threshold: float = 0.5,
-    low_pass: float = LOW_PASS,
+    low_pass: float | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     backend: Backend = "auto",
@@ -90,7 +90,8 @@ def film(
     views, height, width = len(cameras), cameras.height, cameras.width
     if views == 0:
         raise FlashWorldError("film: the camera path is empty.")
-    near, far = clip_planes(gaussians, cameras)
+    near, far = clip_planes(gaussians, cameras)  # of the whole path, so that every view drops the same
+    low_pass = matching_low_pass(gaussians.metadata, cameras) if low_pass is None else low_pass
     degree = gaussians.sh_degree if sh_degree is None else max(0, min(sh_degree, gaussians.sh_degree))
     images, depth, normals = (torch.empty(views, height, width, 3, dtype=dtype) for _ in range(3))
     alpha, holes = (torch.empty(views, height, width, dtype=dtype) for _ in range(2))

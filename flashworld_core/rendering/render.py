@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import logging
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -15,19 +16,35 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..errors import FlashWorldError, check_stop
 from ..gaussians import Gaussians
-from .constants import LOW_PASS
+from ..ops.measure import clip_planes
+from .antialias import is_antialiased, thinning
+from .constants import matching_low_pass
 from .normals import normals_from_depth
 
 logger = logging.getLogger(__name__)
 
 Mode = Literal["rgb", "depth", "expected_depth", "alpha", "normal"]
 MODES: tuple[Mode, ...] = ("rgb", "depth", "expected_depth", "alpha", "normal")
-Backend = Literal["auto", "gsplat", "cpu", "torch"]
+Backend = Literal["auto", "gsplat", "triton", "cpu", "torch"]
 
-_MODULES = {"gsplat": ".backends.gsplat_cuda", "cpu": ".backends.cpu.rasterize", "torch": ".backends.torch_reference"}
+_MODULES = {
+    "gsplat": ".backends.gsplat_cuda",
+    "triton": ".backends.triton_gpu.rasterize",
+    "cpu": ".backends.cpu.rasterize",
+    "torch": ".backends.torch_reference",
+}
+_AUTO = {  # by the type of the Gaussians' device, best first
+    # The CPU renderer would pull a CUDA scene over the bus and back: torch takes over on the device instead.
+    "cuda": ("gsplat", "triton", "torch"),
+    "xpu": ("triton", "cpu", "torch"),
+}
+_AUTO_ELSEWHERE = ("cpu", "torch")
+_ON_GPU = ("gsplat", "triton")
 _FIELDS = ("means", "quats", "scales", "opacities", "sh")
 _CHUNK_BYTES = 1 << 30  # working memory a chunk of views may take on the CPU
 _missing: dict[str, str] = {}  # backends that did not load, and why: looked up once, said once
+_loading = threading.Lock()
+_announced: set[str] = set()  # backends whose choice was logged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +74,9 @@ def render(
     modes: Sequence[Mode] = ("rgb",),
     background: str | Sequence[float] | Tensor = "white",
     sh_degree: int | None = None,
-    near: float = 0.01,
-    far: float = 1000.0,
-    low_pass: float = LOW_PASS,
+    near: float | None = None,
+    far: float | None = None,
+    low_pass: float | None = None,
     backend: Backend = "auto",
     views_per_chunk: int | None = None,
     progress: Callable[..., None] | None = None,
@@ -67,7 +84,9 @@ def render(
 ) -> RenderOutput:
     """Render a scene from every camera. Differentiable in the five Gaussian tensors, on every backend.
 
-    Quaternions need not be unit; a zero one is the identity. No Gaussians, or none in sight, is the plain background.
+    A scene whose metadata say that it was made with the antialiased filter (mip-splatting) is drawn with it, one view
+    at a time. Quaternions need not be unit; a zero one is the identity. No Gaussians, or none in sight, is the plain
+    background.
 
     Args:
         gaussians: N Gaussians; any float dtype, computed in float32.
@@ -75,12 +94,15 @@ def render(
         modes: what to return, any of "rgb", "depth", "expected_depth", "alpha", "normal".
         background: "white", "black", one color (r, g, b) or [3], or one color per view [V, 3].
         sh_degree: spherical-harmonic bands to use, 0 to what the Gaussians carry; None for all.
-        near, far: Gaussians whose camera z is outside are dropped; world units, 0 < near < far.
-        low_pass: added to every footprint's covariance, in pixels squared; what keeps it at least a pixel wide. A
-            picture larger than those a scene was made at wants more (`detail.matching_low_pass`).
-        backend: "auto" takes gsplat for Gaussians on a CUDA device and the compiled CPU renderer otherwise; "gsplat",
-            "cpu" and "torch" ask for one. A backend that is not installed is replaced by the next one, with one
-            warning.
+        near, far: Gaussians whose camera z is outside are dropped; world units, 0 < near < far. None: what suits the
+            scene and the cameras, at any size of the scene (`ops.measure.clip_planes`).
+        low_pass: added to every footprint's covariance, in pixels squared; what keeps it at least a pixel wide. None:
+            as soft as in the views the scene was generated at (`constants.matching_low_pass`); `constants.LOW_PASS`
+            for the sharpest.
+        backend: "auto" takes gsplat for Gaussians on a CUDA or ROCm device if its kernels load, else Triton, else
+            torch; Triton for those on an Intel GPU; the compiled CPU renderer otherwise. "gsplat", "triton", "cpu"
+            and "torch" ask for one. A backend that does not load is replaced by the next one, and the log says so
+            once.
         views_per_chunk: views rendered together; None plans it from memory. Images do not depend on it.
         progress: called as progress(views done, views) once per view.
         should_stop: asked before every chunk; on the CPU, with it or with progress, a chunk is one view unless told
@@ -93,6 +115,11 @@ def render(
     views, n = len(cameras), len(gaussians)
     degree = _checked_degree(gaussians, sh_degree)
     modes = _checked_modes(modes)
+    if near is None or far is None:
+        planes = clip_planes(gaussians, cameras)
+        near = planes[0] if near is None else near
+        far = max(planes[1], 2 * near) if far is None else far
+    low_pass = matching_low_pass(gaussians.metadata, cameras) if low_pass is None else low_pass
     if not (0 < near < far and math.isfinite(near)):
         raise FlashWorldError(f"render: near and far must satisfy 0 < near < far, got {near} and {far}.")
     if not (math.isfinite(low_pass) and low_pass > 0):
@@ -106,8 +133,12 @@ def render(
     tensors = [getattr(gaussians, field).float() for field in _FIELDS]
     cameras = cameras.to(device, torch.float32)
     backgrounds = _background(background, views, device)
-    chunk = views_per_chunk or _plan_chunk(
-        name, n, cameras, device, watched=progress is not None or should_stop is not None
+    antialiased = is_antialiased(gaussians)
+    chunk = (
+        1
+        if antialiased
+        else views_per_chunk
+        or _plan_chunk(name, n, cameras, device, watched=progress is not None or should_stop is not None)
     )
 
     outputs = []
@@ -115,7 +146,7 @@ def render(
         check_stop(should_stop)
         some = cameras[begin : begin + chunk]
         images = rasterize(
-            *tensors,
+            *(_thinned(tensors, some, low_pass) if antialiased else tensors),
             some.world_to_camera,
             some.intrinsics,
             some.width,
@@ -138,13 +169,28 @@ def render(
     return RenderOutput(*(None if f[0] is None else f[0] if len(f) == 1 else torch.cat(f) for f in fields))
 
 
+def _thinned(tensors: list[Tensor], view: Cameras, low_pass: float) -> list[Tensor]:
+    """The five tensors with opacities for one view of a scene made with the antialiased filter."""
+    means, quats, scales, opacities, sh = tensors
+    factor = thinning(
+        means, quats, scales, view.world_to_camera[0], view.intrinsics[0], view.width, view.height, low_pass
+    )
+    return [means, quats, scales, opacities * factor, sh]
+
+
 def warm_up(device: torch.device | str = "cpu", wait: bool = False, gradients: bool = False) -> None:
-    """Get the backend for ``device`` ready; the CPU renderer compiles on first use (seconds), then caches on disk.
+    """Get the backend for ``device`` ready; some compile on first use (seconds), then cache on disk.
 
     Call it early: it works in a background thread unless ``wait``, and a render that comes before it is done waits.
     ``gradients`` includes what only backward passes need.
     """
-    name, _ = _load_backend("auto", torch.device(device))
+    device = torch.device(device)
+    if device.type in _AUTO and not wait:
+        threading.Thread(
+            target=_load_backend, args=("auto", device), name="flashworld-load-renderer", daemon=True
+        ).start()
+        return
+    name, _ = _load_backend("auto", device)
     if name == "cpu":
         importlib.import_module(_MODULES[name], __package__).warm_up(wait, gradients)
 
@@ -155,23 +201,42 @@ def has_backend(name: Backend) -> bool:
 
 
 def _load_backend(wanted: str, device: torch.device):
-    """The name and `rasterize` of the wanted backend, or of the next one that loads."""
-    order = list(_MODULES)
+    """Load the wanted backend, or the next one that loads, and log the choice with its reason once.
+
+    Returns:
+        Its name and its `rasterize`.
+    """
+    order = tuple(_MODULES)
     if wanted == "auto":
-        # The CPU renderer would pull a CUDA scene over the bus and back: torch takes over on the device instead.
-        order = ["gsplat", "torch"] if device.type == "cuda" else ["cpu", "torch"]
+        order = _AUTO.get(device.type, _AUTO_ELSEWHERE)
     elif wanted in order:
         order = order[order.index(wanted) :]
     else:
         raise FlashWorldError(f"render: unknown backend {wanted!r}; choose one of {('auto', *_MODULES)}.")
-    for name, following in zip(order, [*order[1:], None], strict=True):
-        if name not in _missing:
+    with _loading:
+        known = len(_missing)
+        for name in order:
+            if name in _missing:
+                continue
             try:
-                return name, importlib.import_module(_MODULES[name], __package__).rasterize
+                rasterize = importlib.import_module(_MODULES[name], __package__).rasterize
             except ImportError as error:
                 _missing[name] = str(error)
-                logger.warning("Rendering backend %r is not available (%s); using %r.", name, error, following)
+                continue
+            _announce(name, order, news=len(_missing) > known, wanted=wanted)
+            return name, rasterize
     raise FlashWorldError(f"render: no backend could be loaded: {_missing}.")
+
+
+def _announce(name: str, order: Sequence[str], news: bool, wanted: str) -> None:
+    """Log which backend renders and why, where that is new; a warning if it is slower than the one hoped for."""
+    if not news and name in _announced:
+        return
+    _announced.add(name)
+    reasons = [f"{skipped!r} is not available ({_missing[skipped]})" for skipped in order[: order.index(name)]]
+    slower = news and (name not in _ON_GPU or wanted != "auto")
+    level = logging.WARNING if slower else logging.INFO
+    logger.log(level, "Rendering with backend %r%s.", name, ": " + ", ".join(reasons) if reasons else "")
 
 
 def _plan_chunk(name: str, n: int, cameras: Cameras, device: torch.device, watched: bool) -> int:
@@ -179,7 +244,7 @@ def _plan_chunk(name: str, n: int, cameras: Cameras, device: torch.device, watch
         return 1
     module = importlib.import_module(_MODULES[name], __package__)
     # On the GPU all views in one batch, which takes the fewest launches, unless that needs over half of what is free.
-    budget = module.free_bytes(device) // 2 if name == "gsplat" else _CHUNK_BYTES
+    budget = module.free_bytes(device) // 2 if name in _ON_GPU else _CHUNK_BYTES
     return min(max(len(cameras), 1), max(1, budget // module.bytes_per_view(n, cameras.width, cameras.height)))
 
 

@@ -125,13 +125,14 @@ class MemoryPlan:
 
         Args:
             resident: stages whose weights stay loaded all the time; the others' come and go (`stages.OffloadStages`).
-                None: transformer, decoder and encoder. The text encoder counts only where it is named here: it runs
-                before all else, maybe on another device, and is done then.
+                None: every network but the text encoder, which counts only where it is named here: it runs before all
+                else, maybe on another device, and is done then.
         """
-        resident = ("transformer", "decoder", "encoder") if resident is None else resident
         names = [s.stage for s in self.stages]
+        if resident is None:
+            resident = [s.stage for s in self.stages if s.weights and s.stage != "text"]
         if unknown := sorted(set(resident) - set(names)):
-            raise FlashWorldError(f"MemoryPlan.peak: no stages {unknown}; there are {names}.")
+            raise FlashWorldError(f"There are no stages {unknown}; there are {names}.")
         kept = sum(s.weights for s in self.stages if s.stage in resident)
         return max(
             kept + s.activations + s.held + (0 if s.stage in resident else s.weights)

@@ -10,40 +10,44 @@ import contextlib
 import gc
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
-
-from ..errors import check_stop
+from torch import nn
 
 Result = TypeVar("Result")
 # "renderer" is the one stage without weights: it says where Gaussians are kept and rendered.
 StageName = Literal["text", "encoder", "transformer", "decoder", "renderer"]
 
 
-class Stages(Protocol):
-    """May also have ``recover(name, error, views_per_chunk)``, see `repeated`."""
+DEFAULT_CHUNK = 4  # views; fills a large GPU at full size, and keeps the decoder's memory near a fifth of the whole
+
+
+class Stages:
+    """Where networks run. Every network stays where it is unless a subclass says otherwise."""
 
     def __call__(self, name: StageName) -> AbstractContextManager[torch.device]:
-        """Make the part ``name`` ready; inside the context it stays on the device the context yields."""
+        """Make the network ``name`` ready; inside the context it stays on the device the context yields."""
+        raise NotImplementedError
+
+    def recover(self, name: StageName, error: Exception, views_per_chunk: int) -> int | None:
+        """Answer with how many views per chunk to do failed work again; None: the error stands."""
+        return None
 
 
-def repeated(stages: Stages, name: StageName, chunk: int, work: Callable[[int], Result]) -> Result:
-    """``work(chunk)``, which enters ``stages`` by itself, as often as they want to recover from its failures.
+def retry_on_oom(stages: Stages, name: StageName, chunk: int, work: Callable[[int], Result]) -> Result:
+    """Do ``work(chunk)``, which enters ``stages`` by itself, as often as they want to recover from its failures.
 
     Args:
-        stages: their ``recover(name, error, chunk)`` answers the number of views per chunk to do the work again with,
-            or None: the error stands. Without that method every error does.
+        stages: their `Stages.recover` decides.
         name: the stage that counts most in the work.
         chunk: views per chunk to begin with.
     """
-    recover = getattr(stages, "recover", lambda name, error, chunk: None)
     while True:
         try:
             return work(chunk)
         except Exception as error:
-            again = recover(name, error, chunk)
+            again = stages.recover(name, error, chunk)
             if again is None:
                 raise
         # Outside of the except block: the error holds on to every tensor of the failed work.
@@ -57,7 +61,7 @@ def module_device(module: Any) -> torch.device:
     return next((p.device for p in module.parameters()), torch.device("cpu"))
 
 
-class ResidentStages:
+class ResidentStages(Stages):
     """Every part stays where it is. Gaussians are rendered where the decoder made them.
 
     Args:
@@ -72,7 +76,7 @@ class ResidentStages:
         yield module_device(self._modules.get("decoder" if name == "renderer" else name))
 
 
-class OffloadStages:
+class OffloadStages(Stages):
     """Parts live on the CPU and visit ``device`` for their stage.
 
     Peak memory becomes that of the largest stage instead of the sum, at the price of copying weights at every visit.
@@ -113,25 +117,6 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
-
-
-class Report:
-    """Progress and stopping of one run.
-
-    Attributes:
-        done: of ``total``; set back where work is done again.
-    """
-
-    def __init__(self, progress: Callable[..., None] | None, should_stop: Callable[[], bool] | None, total: int):
-        self.should_stop, self._progress, self.done, self._total = should_stop, progress, 0, total
-
-    def check(self) -> None:
-        check_stop(self.should_stop)
-
-    def advance(self, count: int, preview: Tensor | None = None) -> None:
-        self.done += count
-        if self._progress is not None:
-            self._progress(self.done, self._total, preview)
 
 
 def chunks(views: int, size: int) -> Iterator[tuple[int, int]]:

@@ -9,6 +9,7 @@ import torch
 
 from ..datasets.toyworld.world import ToyWorld
 from ..evaluation.harness import evaluate
+from ..generators.base import Request, ViewImage
 from ..media.export import contact_sheet, save_json, save_png
 from ..rendering.render import render
 
@@ -63,7 +64,7 @@ def write_card(out: Path, folder: Path, commands: list[str], scenes: int = 32) -
     Returns:
         The figures.
     """
-    from ..generators.base import load_model
+    from ..generators import load_model
     from .state import load_checkpoint
 
     model = load_model(folder)
@@ -138,9 +139,10 @@ def held_out_sheet(model, seeds: tuple[int, ...] = (0, 1, 2, 3)):
         sample = world.sample(seed, "test", novel_views=0)
         truth = sample.images.permute(0, 2, 3, 1)
         index = seed % config.views
-        scene = model.generate(sample.cameras, image=truth[index], prompt=sample.prompt, image_index=index, seed=seed)
+        request = Request(sample.cameras, (ViewImage(truth[index], index),), sample.prompt, seed)
+        scene = model.generate(request).gaussians
         with torch.no_grad():
-            made = render(scene, sample.cameras, near=1e-3).rgb
+            made = render(scene, sample.cameras).rgb
         shown = sorted({round(i * (config.views - 1) / 3) for i in range(4)})
         rows.append((f"{sample.prompt}: picture (view {index}), then views {shown}", [truth[index], *made[shown]]))
         rows.append(("truth", [truth[index], *truth[shown]]))

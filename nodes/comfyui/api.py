@@ -70,6 +70,13 @@ def grown(values: dict[str, Any], id: str, prefix: str) -> list[Any]:
     return [value for _, value in sorted(numbered, key=lambda pair: pair[0])]
 
 
+def moved(message: str) -> Any:
+    """The value of an output that another node gives now: who uses it is told so, in place of running."""
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    return ExecutionBlocker(message)
+
+
 def _known(callable_, options: dict) -> dict:
     parameters = inspect.signature(callable_).parameters
     return {name: value for name, value in options.items() if name in parameters}

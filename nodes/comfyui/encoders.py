@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...flashworld_core.errors import FlashWorldError
-from ...flashworld_core.generators.flashworld.config import FlashWorldConfig
+from ...flashworld_core.generators.base import GeneratorInfo
 from ...flashworld_core.models.wan_vae import LatentNorm
 
 logger = logging.getLogger(__name__)
@@ -27,22 +27,22 @@ class SocketEncoder(nn.Module):
 
     Args:
         vae: the socket's value.
-        config: the model it must fit.
+        info: the model it must fit.
 
     Raises:
         FlashWorldError: another VAE than Wan 2.2's.
     """
 
-    def __init__(self, vae: Any, config: FlashWorldConfig):
+    def __init__(self, vae: Any, info: GeneratorInfo):
         super().__init__()
         channels, factor = getattr(vae, "latent_channels", None), _spatial_factor(vae)
-        if (channels, factor) != (config.latent_channels, config.spatial_factor):
+        if (channels, factor) != (info.vae.z_dim, info.vae.spatial_factor):
             raise FlashWorldError(
                 f"the VAE on the vae input has {channels} channels and makes pictures {factor} times smaller, but "
-                f"{config.model_id} needs {config.latent_channels} and {config.spatial_factor}"
-                + (f" (the Wan 2.2 VAE): {VAE_ADVICE}." if config.latent_channels == 48 else "; leave the input open.")
+                f"{info.model_id} needs {info.vae.z_dim} and {info.vae.spatial_factor}"
+                + (f" (the Wan 2.2 VAE): {VAE_ADVICE}." if info.vae.z_dim == 48 else "; leave the input open.")
             )
-        self._vae, self._norm = [vae], LatentNorm(config.vae)  # in a list: not ours to register or move
+        self._vae, self._norm = [vae], LatentNorm(info.vae)  # in a list: not ours to register or move
 
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Normalized latents [N, C, h, w], float32, of images [N, 3, H, W] in [-1, 1]; ``noise`` is not used."""
@@ -68,11 +68,11 @@ class SocketText:
 
     Args:
         clip: the socket's value.
-        config: the model it must fit.
+        info: the model it must fit.
     """
 
-    def __init__(self, clip: Any, config: FlashWorldConfig):
-        self._clip, self._config = clip, config
+    def __init__(self, clip: Any, info: GeneratorInfo):
+        self._clip, self._info = clip, info
 
     def encode(self, prompts: str) -> Tensor:
         """[1, L, D] float32 on the CPU.
@@ -81,17 +81,17 @@ class SocketText:
             FlashWorldError: another text encoder than the model's.
         """
         # The host reads (word:1.2) as a weight; a prompt here means what it says, as with the model's own encoder.
-        literal = re.sub(r"([()])", r"\\\1", self._config.prompt_prefix + prompts)
+        literal = re.sub(r"([()])", r"\\\1", self._info.text.prompt_prefix + prompts)
         tokens = self._clip.tokenize(literal)
-        return conditioning_rows(self._clip.encode_from_tokens_scheduled(tokens), self._config, "clip", CLIP_ADVICE)
+        return conditioning_rows(self._clip.encode_from_tokens_scheduled(tokens), self._info, "clip", CLIP_ADVICE)
 
 
-def conditioning_rows(conditioning: Any, config: FlashWorldConfig, socket: str, advice: str) -> Tensor:
+def conditioning_rows(conditioning: Any, info: GeneratorInfo, socket: str, advice: str) -> Tensor:
     """[1, L, D] float32 on the CPU from a CONDITIONING, at most as many rows as the model takes.
 
     Args:
         conditioning: ``[[tensor [1, rows, D], {...}], ...]``; of several, the first counts.
-        config: the model it is for.
+        info: the model it is for.
         socket, advice: the input's name and what to connect, for messages.
 
     Raises:
@@ -102,12 +102,12 @@ def conditioning_rows(conditioning: Any, config: FlashWorldConfig, socket: str, 
         width = rows.shape[2]
     except (TypeError, IndexError, KeyError, AttributeError) as error:
         raise FlashWorldError(f"the {socket} input holds no text embedding; {advice}.") from error
-    expected = config.transformer.text_dim
+    expected = info.text.text_dim
     if width != expected:
         raise FlashWorldError(
-            f"the text encoder on the {socket} input gives {width} numbers per word, but {config.model_id} needs "
+            f"the text encoder on the {socket} input gives {width} numbers per word, but {info.model_id} needs "
             f"{expected}" + (f" (UMT5-XXL): {advice}." if expected == 4096 else "; leave the input open.")
         )
     if len(conditioning) > 1 or len(rows) > 1:
         logger.warning("The %s input holds several texts; only the first is used.", socket)
-    return rows[:1, : config.text_length].detach().float().cpu()
+    return rows[:1, : info.text.text_length].detach().float().cpu()

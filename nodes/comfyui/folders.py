@@ -63,15 +63,19 @@ def find_model(folder: str, matches: Callable[[str], bool]) -> Path | None:
     return None
 
 
-def input_files(extensions: Iterable[str]) -> list[str]:
-    """Files below ComfyUI's input folder with one of these extensions, as sorted names relative to it, with "/"."""
-    root, wanted = Path(folder_paths.get_input_directory()), {e.lower() for e in extensions}
+def input_files(extensions: Iterable[str], kind: str = "input") -> list[str]:
+    """Files below ComfyUI's input (or ``kind`` "output") folder with one of these extensions, as sorted names with "/".
+
+    Those of the input folder are relative to it, others end in the host's suffix, " [output]".
+    """
+    roots = {"input": folder_paths.get_input_directory, "output": folder_paths.get_output_directory}
+    root, wanted = Path(roots[kind]()), {e.lower() for e in extensions}
     found = []
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         relative = Path(folder).relative_to(root)
         found += [(relative / name).as_posix() for name in files if Path(name).suffix.lower() in wanted]
-    return sorted(found)
+    return sorted(found if kind == "input" else (f"{name} [{kind}]" for name in found))
 
 
 def input_path(name: str, what: str = "the file") -> Path:

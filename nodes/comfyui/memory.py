@@ -19,10 +19,9 @@ from torch import nn
 
 from ...flashworld_core.errors import FlashWorldError
 from ...flashworld_core.gaussians import Gaussians
-from ...flashworld_core.generators.flashworld.memory import memory_plan
-from ...flashworld_core.generators.flashworld.pipeline import FlashWorldModel
-from ...flashworld_core.generators.flashworld.sampler import DEFAULT_CHUNK
+from ...flashworld_core.generators.base import Generator
 from ...flashworld_core.runtime.memory import MemoryPlan
+from ...flashworld_core.runtime.stages import DEFAULT_CHUNK, Stages
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -116,37 +115,50 @@ class LoadedModel:
 
     Attributes:
         model: ready to generate with `stages`.
-        parts: transformer, decoder and (unless a VAE socket took its place) encoder.
+        parts: the networks the host moves; a VAE or text encoder from a socket is not among them. The largest may
+            stay in main memory in part.
         device: where generation runs.
     """
 
-    def __init__(self, model: FlashWorldModel):
+    def __init__(self, model: Generator):
         self.model = model
-        self.parts = {
-            "transformer": Part("transformer", model.transformer, streamed=True),
-            "decoder": Part("decoder", model.decoder),
+        sizes = {
+            name: sum(parameter.numel() for parameter in network.parameters())
+            for name, network in model.networks.items()
+            if isinstance(network, nn.Module)
         }
-        if next(model.encoder.parameters(), None) is not None:
-            self.parts["encoder"] = Part("encoder", model.encoder)
-        if hasattr(model.text, "host"):
-            model.text.host(_text_part)
+        largest = max(sizes, key=sizes.get, default=None)
+        self.parts = {
+            name: Part(name, model.networks[name], streamed=name == largest) for name, size in sizes.items() if size
+        }
+        if hasattr(model.networks.get("text"), "host"):
+            model.networks["text"].host(_text_part)
 
     @property
     def device(self) -> torch.device:
-        return self.parts["transformer"].device
+        return next((part.device for part in self.parts.values()), management.get_torch_device())
 
     def plan(self, views: int, height: int, width: int, views_per_chunk: int | None = None) -> MemoryPlan:
         """What a generation of this size needs, stage by stage."""
-        return plan_for(self.model.config, self.device, self.model.dtype, views, height, width, views_per_chunk)
+        # Host prompts run in inference mode, in which the plan's tensors could not be counted.
+        with torch.inference_mode(False):
+            return self.model.memory_plan(
+                views=views,
+                height=height,
+                width=width,
+                device_type=device_type(self.device),
+                views_per_chunk=views_per_chunk,
+            )
 
     def views_per_chunk(self, views: int, height: int, width: int) -> int:
         """How many views to decode, render and encode together: as many as fit when all else has made room."""
         if management.is_device_cpu(self.device):
             return min(DEFAULT_CHUNK, views)
         free = (1 - _MARGIN) * available_memory(self.device)
+        streamed = {name for name, part in self.parts.items() if part.streamed}
         for chunk in range(min(DEFAULT_CHUNK, views), 1, -1):
-            plan = self.plan(views, height, width, chunk)
-            if max(plan[name].peak for name in ("decoder", "renderer", "encoder")) <= free:
+            stages = self.plan(views, height, width, chunk).stages
+            if max(s.peak for s in stages if s.stage not in streamed | {"text", "world"}) <= free:
                 return chunk
         return 1
 
@@ -159,8 +171,8 @@ class LoadedModel:
         return HostStages(self.parts, self.device, plan, warn)
 
 
-class HostStages:
-    """`stages.Stages`: entering a stage asks the host for the network and for room to work.
+class HostStages(Stages):
+    """Entering a stage asks the host for the network and for room to work.
 
     Leaving does nothing: what was brought stays until the host needs its place. A stage that runs out of memory is
     done again, with everything else evicted, more room asked for, and half the views at a time.
@@ -178,16 +190,16 @@ class HostStages:
             make_room()
         part = self._parts.get(name)
         if part is not None:
-            yield part.bring(self._needed[name])
+            yield part.bring(self._needed.get(name, 0))
         elif name == "renderer":
             if not management.is_device_cpu(self._device):
-                management.free_memory(self._needed[name], self._device)
+                management.free_memory(self._needed.get(name, 0), self._device)
             yield self._device
         else:  # a text encoder and a VAE from a socket ask the host themselves
             yield management.intermediate_device()
 
     def recover(self, name: str, error: Exception, chunk: int) -> int | None:
-        """See `stages.repeated`. What cannot be done in smaller chunks is tried once more."""
+        """See `runtime.stages.retry_on_oom`. What cannot be done in smaller chunks is tried once more."""
         if not is_out_of_memory(error):
             return None
         smaller = chunk if name == "transformer" else max(chunk // 2, 1)
@@ -208,21 +220,18 @@ class HostStages:
 def _needed(plan: MemoryPlan) -> dict[str, int]:
     """Bytes that must be free when a stage begins: what it makes, without what the stages before it already hold."""
     needed, held = {}, 0
-    for name in ("transformer", "decoder", "renderer", "encoder"):
-        needed[name] = plan[name].activations + max(plan[name].held - held, 0)
-        held = plan[name].held
-    needed["renderer"] = max(needed["renderer"], plan["world"].activations)
+    for stage in plan.stages:
+        if stage.stage == "world":  # works where the scene was rendered
+            needed["renderer"] = max(needed["renderer"], stage.activations)
+        elif stage.stage != "text":
+            needed[stage.stage] = stage.activations + max(stage.held - held, 0)
+            held = stage.held
     return needed
 
 
-def plan_for(config, device: torch.device, dtype: torch.dtype, views=None, height=None, width=None, chunk=None, **text):
-    """`memory_plan` for one of the host's devices; every accelerator is planned alike."""
-    kind = {"device_type": "cpu"} if management.is_device_cpu(device) else {}
-    # Host prompts run in inference mode, in which the plan's tensors could not be counted.
-    with torch.inference_mode(False):
-        return memory_plan(
-            config, views=views, height=height, width=width, dtype=dtype, views_per_chunk=chunk, **kind, **text
-        )
+def device_type(device: torch.device) -> str:
+    """What plans are made for: every accelerator of the host is planned alike."""
+    return "cpu" if management.is_device_cpu(device) else "cuda"
 
 
 def dtype_for(choice: torch.dtype | None, own: torch.dtype | None = None) -> torch.dtype:
@@ -293,12 +302,11 @@ def _text_part(encoder: nn.Module) -> Callable:
     return lambda input_ids: part(layers * 512 * width * 4 + (1 << 28), input_ids=input_ids)
 
 
-Result = TypeVar("Result")
 _WORKING = 3  # times the scene's own bytes: the scene, its colors per view, sorting buffers
 
 
 def on_render_device(scene: Gaussians, work: Callable[[torch.device], Result], warn: Callable[[str], None]) -> Result:
-    """``work(device)`` on the host's CUDA device, after it made room there; on the CPU where there is none.
+    """``work(device)`` on the host's GPU, after it made room there; on the CPU where none has a fast renderer.
 
     Args:
         scene: what will be rendered; `work` brings it to the device.
@@ -308,16 +316,14 @@ def on_render_device(scene: Gaussians, work: Callable[[torch.device], Result], w
     from ...flashworld_core.rendering.render import has_backend
 
     device = management.get_torch_device()
-    if device.type != "cuda" or not has_backend("gsplat"):
+    if device.type not in ("cuda", "xpu") or not (has_backend("gsplat") or has_backend("triton")):
         return work(torch.device("cpu"))
     tensors = (scene.means, scene.quats, scene.scales, scene.opacities, scene.sh)
     management.free_memory(_WORKING * 4 * sum(tensor.numel() for tensor in tensors), device)
     try:
         return work(device)
     except Exception as error:
-        from . import memory  # late: it brings the generator's libraries
-
-        if not memory.is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
     # Outside of the except block: the error holds on to every tensor of the failed run.
     management.soft_empty_cache()

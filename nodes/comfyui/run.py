@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 
 import comfy.model_management
 import comfy.utils
@@ -12,11 +11,12 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ...flashworld_core.errors import Cancelled, FlashWorldError
+from .api import NodeOutput
+
+TEXT_EVENT = "flashworld.text"  # to the browser: what a running node says now; see web/widgets/result_text.mjs
+TEXT_KEY = "flashworld_text"  # of a node's ui output: the lines that stay
 
 logger = logging.getLogger(__name__)
-
-# The core's messages begin with the function they come from, which says nothing to who sees the node.
-_FUNCTION = re.compile(r"^(generate|load|load_model|sample|memory_plan|prepare_image|open_text_encoder): ")
 
 
 class NodeRun:
@@ -27,12 +27,14 @@ class NodeRun:
 
     Attributes:
         node_id: the host's id of the running node ("7", or "3:7" inside a subgraph); None outside an execution.
+        lines: what has been said with `say`; `output` leaves it on the node.
     """
 
     def __init__(self, title: str):
         self.title = title
         context = get_executing_context()
         self.node_id = None if context is None else context.node_id
+        self.lines: list[str] = []
         self._bar = None
         self._logged = -1
 
@@ -43,7 +45,7 @@ class NodeRun:
         if isinstance(error, Cancelled):
             comfy.model_management.throw_exception_if_processing_interrupted()
         if isinstance(error, FlashWorldError):
-            raise FlashWorldError(f"{self.title}: {_FUNCTION.sub('', str(error))}") from error
+            raise FlashWorldError(f"{self.title}: {error}") from error
 
     @staticmethod
     def should_stop() -> bool:
@@ -74,10 +76,23 @@ class NodeRun:
         return progress
 
     def say(self, text: str) -> None:
-        """Show a line of text on the node and in the log."""
+        """Show a line of text in the log, and on the node, where it stays after the run."""
+        self.lines.append(text)
+        self.say_now(text)
+
+    def say_now(self, text: str) -> None:
+        """Show a line of text in the log, and on the node until it says something else."""
         logger.info("%s: %s", self.title, text)
         if self.node_id is not None:
-            PromptServer.instance.send_progress_text(text, self.node_id)
+            send(TEXT_EVENT, {"node": self.node_id, "text": text})
+
+    def output(self, *values, ui: dict | None = None) -> NodeOutput:
+        """The result of ``execute``: the values of the node's sockets, and what it has said.
+
+        Args:
+            ui: more for the frontend, as for ``NodeOutput``.
+        """
+        return NodeOutput(*values, ui={**(ui or {}), TEXT_KEY: self.lines})
 
 
 def send(event: str, data: dict) -> None:

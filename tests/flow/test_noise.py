@@ -35,5 +35,5 @@ def test_stored_noise_is_played_back_by_name():
     assert noise.draw("a", (2, 3)).tolist() == [[0, 1, 2], [3, 4, 5]]
     with pytest.raises(FlashWorldError, match="'a' is"):
         noise.draw("a", (2, 4))
-    with pytest.raises(FlashWorldError, match="no draw named 'b'; stored are a"):
+    with pytest.raises(FlashWorldError, match="No draw named 'b'; stored are a"):
         noise.draw("b", (6,))

@@ -49,9 +49,8 @@ GRAPH = """async () => {
 HELPERS = """async () => {
     const files = await (await fetch("/extensions")).json();
     const ours = files.find((file) => /FlashWorld.*extension\\.js$/.test(file)).replace(/extension\\.js$/, "");
-    const [path, preview, sample] = await Promise.all(
-        ["widgets/camera_path.mjs", "widgets/preview_scene.mjs", "path/sample.mjs"].map((file) => import(ours + file)),
-    );
+    const names = ["widgets/camera_path", "widgets/preview_scene", "path/document", "widgets/registry"];
+    const [path, preview, document_, registry] = await Promise.all(names.map((name) => import(`${ours}${name}.mjs`)));
     const find = (type) => {
         const walk = (graph) => {
             for (const node of graph.nodes) {
@@ -64,8 +63,8 @@ HELPERS = """async () => {
         return walk(window.comfyAPI.app.app.rootGraph ?? window.comfyAPI.app.app.graph);
     };
     window.fw = {
-        find, ...path, ...preview, ...sample,
-        editor: () => path.editorOf(find("FlashWorld_CameraPath")),
+        find, ...path, ...preview, ...document_, ...registry,
+        editor: () => registry.editorOf(find("FlashWorld_CameraPath")),
         value: (name) => find("FlashWorld_CameraPath").widgets.find((w) => w.name === name).value,
         placeOf: (index) => {
             const editor = fw.editor(), canvas = editor.plan.element, box = canvas.getBoundingClientRect();
@@ -189,7 +188,7 @@ def test_a_path_is_edited_saved_and_opened_again(opened):
 def test_undo_in_the_editor_is_not_undo_in_the_graph(opened):
     page = opened.page
     make_keyframes(page)
-    page.evaluate("() => { fw.kept = fw.find('FlashWorld_CameraPath'); fw.editor().plan.element.focus(); }")
+    page.evaluate("() => { fw.kept = fw.find('FlashWorld_CameraPath'); fw.editor().plan.focus(); }")
     before = keyframes(page)
     for key in ("n", "ArrowUp", "PageUp"):
         page.keyboard.press(key)
@@ -205,6 +204,44 @@ def test_undo_in_the_editor_is_not_undo_in_the_graph(opened):
     page.wait_for_timeout(300)
     assert len(keyframes(page)) == len(before) - 1
     assert page.evaluate(f"fw.kept === fw.find('FlashWorld_CameraPath') && {APP}.graph.nodes.length") == 5
+
+
+def test_one_drag_is_one_undo_and_one_step_of_the_graph(opened):
+    page = opened.page
+    make_keyframes(page)
+    page.evaluate("() => { fw.kept = fw.find('FlashWorld_CameraPath'); }")
+    steps = f"{APP}.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue.length"
+    before = keyframes(page)
+    settle(page)
+    x, y = page.evaluate("fw.placeOf(1)")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 4, y)
+    recorded = page.evaluate(steps)
+    for step in range(2, 8):
+        page.mouse.move(x + 4 * step, y - 2 * step)
+    page.wait_for_timeout(300)
+    assert page.evaluate(steps) == recorded
+    page.mouse.up()
+    page.wait_for_timeout(300)
+    assert page.evaluate(steps) == recorded + 1
+    assert keyframes(page)[1] != before[1]
+    page.keyboard.press("Control+z")
+    page.wait_for_timeout(500)
+    assert keyframes(page) == before
+    assert page.evaluate("fw.kept === fw.find('FlashWorld_CameraPath') && fw.editor().plan.surface.focused")
+
+
+def test_copy_and_paste_act_on_keyframes(opened):
+    page = opened.page
+    make_keyframes(page)
+    count = len(keyframes(page))
+    page.evaluate(f"() => {{ {APP}.canvas.selectNode(fw.find('FlashWorld_CameraPath')); fw.editor().plan.focus(); }}")
+    for key in ("n", "Control+c", "Control+v", "Control+d"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(500)
+    assert len(keyframes(page)) == count + 2
+    assert page.evaluate(f"{APP}.graph.nodes.length") == 5
 
 
 def test_a_run_shows_the_scene_and_the_browser_drew_the_servers_path(opened):

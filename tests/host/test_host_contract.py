@@ -40,9 +40,11 @@ CONTRACT = {
         "IMAGE MASK IMAGE IMAGE MASK",
     ),
     "FlashWorld_ExportScene": (
-        "splat:SPLAT filename_prefix:STRING format:COMBO camera:LOAD3D_CAMERA?",
+        "splat:SPLAT filename_prefix:STRING format:COMBO camera:LOAD3D_CAMERA? sh_degree:COMBO? quality:COMBO? "
+        "axes:COMBO? max_gaussians:INT? trajectory:FLASHWORLD_TRAJECTORY?",
         "FILE_3D_SPLAT_ANY",
     ),
+    "FlashWorld_LoadScene": ("file:COMBO axes:COMBO? max_gaussians:INT?", "SPLAT LOAD3D_CAMERA"),
     "FlashWorld_CleanScene": (
         "splat:SPLAT min_opacity:FLOAT max_size:FLOAT crop:COMBO center_x:FLOAT center_y:FLOAT center_z:FLOAT "
         "size_x:FLOAT size_y:FLOAT size_z:FLOAT surroundings:FLOAT max_gaussians:INT "

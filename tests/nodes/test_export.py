@@ -57,7 +57,19 @@ def files(host):
 
 def test_every_input_says_what_it_does(host):
     schema = ExportScene.GET_SCHEMA()
-    assert [i.id for i in schema.inputs] == ["splat", "filename_prefix", "format", "camera"]
+    ids = [
+        "splat",
+        "filename_prefix",
+        "format",
+        "camera",
+        "sh_degree",
+        "quality",
+        "axes",
+        "max_gaussians",
+        "trajectory",
+    ]
+    assert [i.id for i in schema.inputs] == ids
+    assert all(i.optional for i in schema.inputs[3:]), "saved workflows have none of them"
     assert schema.is_output_node and schema.inputs[2].options[0] == "ply"
     assert all(len(thing.tooltip) > 15 for thing in (*schema.inputs, *schema.outputs))
 
@@ -74,10 +86,40 @@ def test_what_is_written_is_read_back(host, node, degree):
     assert again.metadata == METADATA
     assert (output[0].format, output[0].get_source()) == ("ply", str(path))
     result = {"filename": "scene_00001_.ply", "subfolder": "FlashWorld", "type": "output"}
-    assert output.ui == {"3d": [result], "images": [{**result, "filename": "scene_00001_.png"}]}
+    assert {key: output.ui[key] for key in ("3d", "images")} == {
+        "3d": [result],
+        "images": [{**result, "filename": "scene_00001_.png"}],
+    }
     assert host.server.texts[-1][0].startswith("Saved FlashWorld/scene_00001_.ply: 400 Gaussians, 0.")
     values = [value for value, _, _ in host.updates]
     assert values == sorted(values) and values[-1] == 1000
+
+
+@pytest.mark.parametrize("format", export.WRITABLE)
+def test_every_format(host, node, format):
+    options = {"sh_degree": "1", "quality": "high", "axes": "y-up", "max_gaussians": 300}
+    output = run(node, prefix="a", format=format, **options)
+    path = host.output / f"a_00001_.{format}"
+    assert output[0].get_source() == str(path) and len(files(host)) == 3
+    told = json.loads(path.with_suffix(".json").read_text())
+    assert told["gaussians"] == 300
+    if format == "html":
+        assert b'"cameras": [{' in path.read_bytes()
+        return
+    assert told["axes"].startswith("x right, y up")
+    made = read_scene(path, frame="opengl" if format in ("splat", "ksplat") else "auto")
+    assert len(made) == 300 and made.sh_degree == (0 if format == "splat" else 1)
+    start = scene()
+    for row in made.means[:5]:
+        assert (start.means - row).norm(dim=1).min() < 0.01  # back in the scene's axes
+
+
+def test_a_page_gets_the_path(host, node):
+    path = make_trajectory("pan:-20", views=7, width=400, height=200, vertical_fov_degrees=50)
+    run(node, prefix="a", format="html", trajectory=path)
+    text = (host.output / "a_00001_.html").read_text()
+    about = json.loads(text.split('id="about">')[1].split("</script>")[0])
+    assert len(about["cameras"]) == 7 and about["title"] == "a_00001"
 
 
 def test_the_story_travels_beside_the_file(host, node):
@@ -160,6 +202,7 @@ def test_the_preview_takes_everything_in_where_no_camera_is_known(host, node, kn
     ("values", "message"),
     [
         ({"format": "exe"}, "there is no format 'exe'; choose one of: "),
+        ({"axes": "z-up"}, "axes must be one of source, y-up"),
         ({"camera": "front"}, "needs a LOAD3D_CAMERA, got str"),
         ({"camera": {"position": {"x": 0, "y": 0, "z": 0}}}, "target must have"),
         ({"prefix": "../scene"}, "leads out of the folder"),

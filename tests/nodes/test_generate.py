@@ -7,10 +7,11 @@ import json
 import pytest
 import torch
 from flashworld_pack.flashworld_core.errors import FlashWorldError
-from flashworld_pack.flashworld_core.generators.base import load_model
+from flashworld_pack.flashworld_core.generators import load_model
 from flashworld_pack.flashworld_core.trajectories.comfyui import from_load3d
 from flashworld_pack.flashworld_core.trajectories.presets import make_trajectory
 from flashworld_pack.nodes import generate, load, preview_stream
+from generating import generate as make_scene
 
 VIEWS, WIDTH, HEIGHT = 3, 96, 64
 TENSORS = {"positions": "means", "scales": "scales", "rotations": "quats", "sh": "sh"}
@@ -59,8 +60,8 @@ def test_the_scene_is_the_cores_own(host, model, core_model, given):
     image = None if given == "prompt" else picture()
     with torch.inference_mode():
         splat, images, camera = run_node(model, prompt=prompt, image=image, image_index=1)
-    expected = core_model.generate(
-        path(), prompt=prompt, image=None if image is None else image[0], image_index=1, seed=1, steps=2
+    expected = make_scene(
+        core_model, path(), prompt=prompt, image=None if image is None else image[0], image_index=1, seed=1, steps=2
     )
     assert equal(splat, expected) and splat.metadata == expected.metadata | {"camera": camera}
     assert images.shape == (VIEWS, HEIGHT, WIDTH, 3) and 0 <= images.min() < images.max() <= 1
@@ -92,8 +93,7 @@ def test_the_views_show_the_scene(host, model, core_model):
     from flashworld_pack.nodes.sockets import gaussians_from_splat
 
     splat, images, _ = run_node(model, image=picture())
-    near = 0.01 * splat.metadata["scene_scale"]
-    expected = render(gaussians_from_splat(splat), path(), near=near).rgb
+    expected = render(gaussians_from_splat(splat), path()).rgb
     assert torch.equal(images, expected.clamp(0, 1)) and images.std() > 0.02
 
 

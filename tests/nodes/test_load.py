@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from flashworld_pack.flashworld_core.errors import FlashWorldError
-from flashworld_pack.flashworld_core.generators.base import EMBEDDED as EMBEDDED_FOLDERS
+from flashworld_pack.flashworld_core.generators import EMBEDDED as EMBEDDED_FOLDERS
+from flashworld_pack.flashworld_core.generators import open_model
 from flashworld_pack.flashworld_core.generators.flashworld.config import FlashWorldConfig
+from flashworld_pack.flashworld_core.generators.flashworld.pipeline import info_of
 from flashworld_pack.flashworld_core.generators.flashworld.presets import official_config
 from flashworld_pack.nodes import load
 from flashworld_pack.nodes import load as model_info
@@ -128,10 +130,10 @@ def test_without_text_encoder_it_loads_all_the_same(host, copied):
 def test_the_plan_of_the_published_model_on_a_card(monkeypatch):
     from flashworld_pack.nodes.comfyui import memory
 
-    config, device = official_config(), torch.device("cpu")
-    on_cpu = load.plan_lines(config, device, torch.bfloat16)
+    opened = open_model("official")
+    on_cpu = load.facts(opened, "bf16")
     monkeypatch.setattr(memory.management, "is_device_cpu", lambda device: False)
-    lines = load.plan_lines(config, device, torch.bfloat16)
+    lines = load.facts(opened, "bf16")[2:]
     assert "10.8 GB with one network loaded at a time, 14.4 GB with all" in lines[0]
     assert any("smaller card" in line for line in lines) and not any("smaller card" in line for line in on_cpu)
     assert any(line.startswith("- transformer: 10.1 GB of weights") for line in lines)
@@ -200,7 +202,7 @@ def test_the_fingerprint_follows_the_file(host, copied):
 
 def test_the_vae_socket_encodes_each_view_alone_and_normalizes():
     config, vae = official_config(), FakeVae()
-    encoder = parts.SocketEncoder(vae, config)
+    encoder = parts.SocketEncoder(vae, info_of(config))
     images = torch.linspace(-1, 1, 3)[:, None, None, None].expand(3, 3, 32, 64)
     latents = encoder.encode(images, torch.randn(3, 48, 2, 4))
     assert latents.shape == (3, 48, 2, 4) and latents.dtype == torch.float32
@@ -217,7 +219,7 @@ def test_the_vae_socket_encodes_each_view_alone_and_normalizes():
 )
 def test_another_vae_is_refused(vae):
     with pytest.raises(FlashWorldError, match=r"the vae input has .* needs 48 and 16 \(the Wan 2\.2 VAE\): connect"):
-        parts.SocketEncoder(vae, official_config())
+        parts.SocketEncoder(vae, info_of(official_config()))
 
 
 def test_a_big_vae_on_the_embedded_model_is_refused(host):
@@ -227,20 +229,20 @@ def test_a_big_vae_on_the_embedded_model_is_refused(host):
 
 def test_the_clip_socket_gives_the_rows_the_model_takes():
     config, clip = official_config(), FakeClip(rows=700)
-    rows = parts.SocketText(clip, config).encode("a lake (deep:1.3)")
+    rows = parts.SocketText(clip, info_of(config)).encode("a lake (deep:1.3)")
     assert clip.texts == [r"[Static] a lake \(deep:1.3\)"]  # the host's way to say: no weight, just brackets
     assert rows.shape == (1, 512, 4096) and rows.dtype == torch.float32 and rows[0, -1, 0] == 511
 
 
 def test_another_clip_is_refused():
     with pytest.raises(FlashWorldError, match=r"gives 768 numbers.*needs 4096 \(UMT5-XXL\): connect Load CLIP"):
-        parts.SocketText(FakeClip(768), official_config()).encode("x")
+        parts.SocketText(FakeClip(768), info_of(official_config())).encode("x")
 
 
 @pytest.mark.parametrize("value", [None, [], [[]], [["text"]], 3])
 def test_a_conditioning_that_is_none_is_refused(value):
     with pytest.raises(FlashWorldError, match="holds no text embedding"):
-        parts.conditioning_rows(value, official_config(), "conditioning", parts.CLIP_ADVICE)
+        parts.conditioning_rows(value, info_of(official_config()), "conditioning", parts.CLIP_ADVICE)
 
 
 def test_sockets_win_over_files(host, copied):

@@ -8,8 +8,8 @@ import comfy.ops
 import pytest
 import torch
 from flashworld_pack.flashworld_core.errors import FlashWorldError
-from flashworld_pack.flashworld_core.generators.base import load_model
-from flashworld_pack.flashworld_core.runtime.stages import repeated
+from flashworld_pack.flashworld_core.generators import load_model
+from flashworld_pack.flashworld_core.runtime.stages import retry_on_oom
 from flashworld_pack.nodes.comfyui import memory
 from torch import nn
 
@@ -153,7 +153,7 @@ def test_running_out_of_memory_halves_chunks_then_gives_up(host, loaded, name, c
             raise OOM("no room")
 
     with pytest.raises(OOM):
-        repeated(stages, name, 4, work)
+        retry_on_oom(stages, name, 4, work)
     assert tried == chunks and len(warnings) == 1
     asked = [memory_required for _, memory_required in host.management.requests]
     assert asked == sorted(asked) and asked[-1] > asked[0]  # each time more room

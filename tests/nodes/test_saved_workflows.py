@@ -15,7 +15,7 @@ FOLDER = ROOT / "workflows"
 FILES = sorted(FOLDER.glob("*.json"))
 NAMES = {
     "image_to_scene", "text_to_scene", "core_image_to_scene", "custom_path_keyframes", "render_depth_and_holes_video",
-    "clean_and_export", "preview_and_fly",
+    "clean_and_export", "preview_and_fly", "open_clean_convert",
 }  # fmt: skip
 # Every host from 0.3.60 has them; a workflow with others would open with a missing node on some.
 CORE = {
@@ -87,6 +87,8 @@ def test_widget_values_fit_the_nodes(file: Path, schemas: dict[str, Any]) -> Non
         for widget, value in zip(widgets, values, strict=True):
             if widget is None:
                 assert value == "fixed", f"{node['type']}: another seed after each run"
+            elif (node["type"], widget.id) == ("FlashWorld_LoadScene", "file"):
+                assert value == "scene.ply"  # of the user
             elif widget.io_type == "COMBO":
                 assert value in widget.options, f"{node['type']}.{widget.id}"
             elif widget.io_type in ("INT", "FLOAT"):
@@ -116,8 +118,10 @@ def test_links_join_sockets_of_one_type(file: Path, schemas: dict[str, Any]) -> 
 
 @every_file
 def test_runs_without_files_of_the_user(file: Path) -> None:
-    """The embedded model at its own size, and the picture that comes with ComfyUI."""
+    """The embedded model at its own size, and the picture that comes with ComfyUI; but for what opens a scene."""
     nodes = read(file)["nodes"]
+    if any(node["type"] == "FlashWorld_LoadScene" for node in nodes):
+        return
     for node in nodes:
         if node["type"] == "FlashWorld_LoadModel":
             assert node["widgets_values"][0] == "flashworld-tiny (embedded)"

@@ -103,6 +103,15 @@ def test_progress_and_text_reach_the_node(host):
     assert host.server.texts == [("hello", "7")]
 
 
+def test_what_a_node_says_stays_on_it_but_for_what_is_over(host):
+    with run.NodeRun("Node") as node:
+        node.say_now("Step 1 of 2")
+        node.say("Kept 3 of 4.")
+        result = node.output(1, 2, ui={"images": []})
+    assert [text for text, _ in host.server.texts] == ["Step 1 of 2", "Kept 3 of 4."]
+    assert result.ui == {"images": [], "flashworld_text": ["Kept 3 of 4."]} and result.args == (1, 2)
+
+
 @pytest.mark.parametrize("value", ["sideways", "", None, 3, ["path"], {"a": 1}, "x" * 9000])
 def test_choices_off_the_list_are_refused_by_name(value):
     sockets.checked_choice("crop", "box", {"box": 1, "path": 2})

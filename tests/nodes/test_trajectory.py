@@ -13,12 +13,11 @@ from flashworld_pack.flashworld_core.formats.cameras import FORMATS, colmap, wri
 from flashworld_pack.flashworld_core.geometry import vertical_fov_degrees
 from flashworld_pack.flashworld_core.trajectories.comfyui import from_load3d, to_load3d, wan_camera_embedding
 from flashworld_pack.flashworld_core.trajectories.presets import PRESETS, make_trajectory
-from flashworld_pack.nodes.comfyui.deferred import DeferredTensor
-from flashworld_pack.nodes.trajectory import CameraPath
+from flashworld_pack.nodes.trajectory import CameraPath, WanCamera
 from flashworld_pack.nodes.trajectory_files import LoadCameraPath, SaveCameraPath
 
 SIZE = {"width": 64, "height": 48}
-NODES = (CameraPath, LoadCameraPath, SaveCameraPath)
+NODES = (CameraPath, LoadCameraPath, SaveCameraPath, WanCamera)
 
 
 def inputs_of(node):
@@ -106,12 +105,13 @@ def test_the_first_view_comes_out_as_a_camera(host):
     assert json.loads(json.dumps(info)) == info
 
 
-def test_wans_embedding_is_computed_only_if_used(host):
-    path, _, wan = camera_path(frames=6).args
-    assert isinstance(wan, DeferredTensor) and wan._made is None
-    assert wan.shape == (1, 24, 3, 48, 64)
-    torch.testing.assert_close(wan.cpu(), wan_camera_embedding(path))
-    camera_path(frames=10_000, width=8192, height=8192)  # costs nothing
+def test_the_wan_camera_has_a_node_of_its_own(host):
+    path, _, moved = camera_path(frames=6).args
+    assert "Add the node Wan Camera Embedding" in moved.message
+    embedding = run(WanCamera, trajectory=path).args[0]
+    assert embedding.shape == (1, 24, 3, 48, 64)
+    torch.testing.assert_close(embedding, wan_camera_embedding(path))
+    assert any("6 views became 9" in text for text, _ in host.server.texts)
 
 
 # --- key poses ------------------------------------------------------------------------------------------------------

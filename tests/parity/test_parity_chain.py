@@ -5,13 +5,14 @@ import re
 
 import pytest
 import torch
+from generating import generate, prepare
 
 from flashworld_core.flow.noise import StoredNoise
 from flashworld_core.flow.schedule import shifted_schedule
 from flashworld_core.generators.flashworld.cameras import normalize_path, vectors_to_cameras
 from flashworld_core.generators.flashworld.conditioning import Conditions, rendering_cameras
 from flashworld_core.generators.flashworld.pipeline import FlashWorldModel
-from flashworld_core.generators.flashworld.sampler import FewStepSampler
+from flashworld_core.generators.flashworld.sampler import FAR, NEAR, FewStepSampler
 from flashworld_core.rendering.render import render
 
 
@@ -164,15 +165,17 @@ def test_the_whole_road_from_the_official_request(parity_dir, facts, inputs, sta
     }
     cameras = vectors_to_cameras(vectors, image.width, image.height)
     with Recorder(model) as recorder:
-        scene = model.generate(cameras, **arguments, noise=noise, on_step=lambda s: recorder.steps.append(s.sampled))
+        prepared = prepare(model, cameras, **arguments)
+        sampler = FewStepSampler(model.config, model.transformer, model.decoder, model.encoder)
+        sampled = sampler.sample(prepared.conditions, prepared.schedule, noise, on_step=recorder.steps.append)
+    scene = generate(model, cameras, **arguments, noise=noise)
+    assert torch.equal(rows(scene), rows(prepared.finish(sampled)))
     check_run(recorder, model, stages, len(facts["denoising_indices"]))
 
     # The finished scene seen by the request's own cameras is what the sampler saw in its own frame.
     final = recorder.steps[-1].gaussians
-    wanted = render(final, rendering_cameras(stored_conditions(facts, inputs, stages))).rgb
-    used = model.prepare(cameras, **arguments).cameras
-    near = 0.01 * scene.metadata["scene_scale"]
-    error = (render(scene, used, near=near).rgb - wanted).abs()
+    wanted = render(final, rendering_cameras(stored_conditions(facts, inputs, stages)), near=NEAR, far=FAR).rgb
+    error = (render(scene, prepared.cameras).rgb - wanted).abs()
     # Rounding in the turned frame may swap two equally deep splats: single pixels are free.
     assert error.mean() <= 1e-4 and error.quantile(0.999) <= 1e-2
     torch.testing.assert_close(scene.metadata["scene_scale"], float(stages["T_norm"]) + 0.01, rtol=1e-5, atol=0)

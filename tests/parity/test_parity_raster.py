@@ -8,6 +8,7 @@ import torch
 from flashworld_core.cameras import Cameras
 from flashworld_core.gaussians import Gaussians
 from flashworld_core.generators.flashworld.cameras import vectors_to_cameras
+from flashworld_core.generators.flashworld.sampler import FAR, NEAR
 from flashworld_core.rendering.render import render
 
 BACKENDS = [
@@ -77,5 +78,5 @@ def test_stored_gaussians_of_every_step_that_has_them(parity_tensors, parity_jso
         # Back from our world to the stored one, where the stored Gaussians live.
         cameras = Cameras(FLIP @ cameras.camera_to_world, cameras.intrinsics, width, height)
         gaussians = opengl_gaussians(stages[f"{step}/gaussians"])
-        output = render(gaussians.to(device), cameras, modes=("rgb", "depth"), backend=backend)
+        output = render(gaussians.to(device), cameras, modes=("rgb", "depth"), near=NEAR, far=FAR, backend=backend)
         check(output, rgb, depth, 1e-5, 2e-5)

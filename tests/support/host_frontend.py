@@ -59,7 +59,9 @@ class Frontend:
         """Go to the frontend and wait until it knows the nodes and shows a graph."""
         self.page.request.post(url + "/settings", data={"Comfy.TutorialCompleted": True})
         self.page.goto(url)
-        self.page.wait_for_function(f"{APP}?.graph && Object.keys(window.LiteGraph.registered_node_types).length > 100")
+        # Frontends differ in when these globals appear, one after the other.
+        known = "Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100"
+        self.page.wait_for_function(f"window.comfyAPI?.app?.app?.graph && {known}", timeout=120_000)
         self.page.wait_for_selector("canvas#graph-canvas")
 
     def load(self, workflow: dict[str, Any]) -> list[str]:

@@ -2,9 +2,10 @@
 
 Where the host is: ``COMFYUI_PATH``, else ``~/comfy/ComfyUI``, else the ComfyUI whose ``custom_nodes`` holds this
 checkout. Its python: ``COMFYUI_PYTHON``, else a virtual environment inside the host's folder or beside it, else the
-python that runs this. The host gets a base directory of its own, so that its models, input, output and user folders
-are never touched. The pack is linked into one custom_nodes folder per checkout: compiled kernels are kept under the
-name a host knows the pack by, which is that path, and serve the next host too.
+python that runs this. Its frontend: ``COMFYUI_FRONTEND``, the ``static`` folder of an unpacked
+``comfyui_frontend_package``, else the one it is installed with. The host gets a base directory of its own, so that its
+models, input, output and user folders are never touched. The pack is linked into one custom_nodes folder per checkout:
+compiled kernels are kept under the name a host knows the pack by, which is that path, and serve the next host too.
 
 Run as a program it serves the pack for a browser until interrupted::
 
@@ -131,6 +132,8 @@ class HostServer:
         command = [self.python, "main.py", "--cpu", "--port", self.port, "--base-directory", self.base]
         command += ["--database-url", "sqlite:///:memory:", "--disable-auto-launch", "--disable-api-nodes"]
         command += ["--extra-model-paths-config", paths]
+        if frontend := os.environ.get("COMFYUI_FRONTEND"):
+            command += ["--front-end-root", Path(frontend).expanduser().resolve()]
         command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK_FOLDER, PROBE_FOLDER, *self._extra]
         with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen(

@@ -56,7 +56,8 @@ def main(host: str, pack: str) -> dict:
     prepare(host, pack)
     import comfy.model_management as management
     import torch
-    from flashworld_checked.flashworld_core.generators.base import load_model
+    from flashworld_checked.flashworld_core.generators import load_model
+    from flashworld_checked.flashworld_core.generators.base import Request
     from flashworld_checked.flashworld_core.models.umt5 import PROMPT_CACHE
     from flashworld_checked.flashworld_core.trajectories.presets import make_trajectory
     from flashworld_checked.nodes import generate, load
@@ -66,7 +67,7 @@ def main(host: str, pack: str) -> dict:
     torch.set_num_threads(1)
     folders.register_model_folder()
     path = make_trajectory("orbit", views=3, amount=20.0, width=96, height=64)
-    expected = load_model("tiny").generate(path, prompt="a red cube", seed=5, steps=2)
+    expected = load_model("tiny").generate(Request(path, prompt="a red cube", seed=5, steps=2)).gaussians
 
     PROMPT_CACHE.clear()  # so that the text encoder has something to do
 

@@ -14,6 +14,7 @@ from flashworld_core.cameras import Cameras
 from flashworld_core.formats.scenes.stream import write_stream
 from flashworld_core.gaussians import Gaussians
 from flashworld_core.geometry import intrinsics_from_vertical_fov, pose, quats_to_matrices
+from flashworld_core.ops.measure import clip_planes
 from flashworld_core.rendering.render import render
 
 WIDTH, HEIGHT = 360, 240
@@ -64,6 +65,8 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def reference(gaussians: Gaussians, view: dict, **options) -> torch.Tensor:
+    near, far = clip_planes(gaussians, cameras(view))
+    options = {"near": near, "far": far, **options}
     background = [int(BACKGROUND[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     return render(gaussians, cameras(view), background=background, **options).rgb[0]
 

@@ -43,5 +43,5 @@ def test_config_builds_an_encoder():
 def test_bad_arguments():
     with pytest.raises(FlashWorldError, match="multiple"):
         tiny_umt5_config(10, d_model=30, heads=4)
-    with pytest.raises(FlashWorldError, match="no words"):
+    with pytest.raises(FlashWorldError, match="No words"):
         build_tiny_tokenizer([])

@@ -17,7 +17,7 @@ from flashworld_core.errors import FlashWorldError
 from flashworld_core.evaluation.harness import evaluate
 from flashworld_core.evaluation.metrics import psnr_db
 from flashworld_core.formats.cameras import read_cameras
-from flashworld_core.generators.base import load_model
+from flashworld_core.generators import load_model
 from flashworld_core.generators.flashworld.export import save_folder
 from flashworld_core.generators.flashworld.presets import tiny_config
 from flashworld_core.models.wan_vae import FrameEncoder

@@ -5,9 +5,8 @@ import { test } from "node:test";
 import { emptyDocument, parseDocument, sampleKeys, writeDocument } from "../../web/path/document.mjs";
 import * as edits from "../../web/path/edits.mjs";
 import { PRESETS, makePath } from "../../web/path/presets.mjs";
-import { rotationAngle, normalizeQuaternion, upper } from "../../web/path/rotation.mjs";
+import { rotationAngle, normalizeQuaternion, upper, distance } from "../../web/path/math3d.mjs";
 import { PathState } from "../../web/path/state.mjs";
-import { distance } from "../../web/path/vector.mjs";
 
 const pose = (x, time = null) => ({ position: [x, 0, 0], quaternion: [1, 0, 0, 0], vertical_fov_degrees: null, time });
 const path = (...keyframes) => ({ ...emptyDocument(), keyframes });

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { toMatrix } from "../../web/path/rotation.mjs";
-import { samplePath } from "../../web/path/sample.mjs";
+import { toMatrix } from "../../web/path/math3d.mjs";
+import { samplePath } from "../../web/path/document.mjs";
 
 const cases = JSON.parse(readFileSync(new URL("./goldens/paths.json", import.meta.url), "utf8"));
 

@@ -150,24 +150,59 @@ def test_the_keyboard_alone_is_enough(editor):
     assert [key["position"][0] for key in keys(editor)] == [0, 0.5, 1, 1.5]
     editor.keyboard.press("Control+Shift+Z")
     assert [key["position"][0] for key in keys(editor)] == [0, 1, 0.5, 1.5]
-    plan(editor).focus()
+    editor.locator(".fwp-keys").nth(1).focus()
     editor.keyboard.press("n")
     editor.keyboard.press("ArrowUp")
     editor.keyboard.press("PageUp")
     editor.keyboard.press(".")
     changed = [key for key in keys(editor) if key["position"][2] > 0]
     assert len(changed) == 1 and changed[0]["position"][1] < 0 and changed[0]["quaternion"][2] > 0
-    editor.locator(".fwp-view canvas").nth(0).focus()
+    editor.locator(".fwp-keys").nth(0).focus()
     editor.keyboard.press("w")
     editor.keyboard.press("k")
     assert len(keys(editor)) == 5
+
+
+def test_keyframes_are_copied_pasted_and_duplicated(editor):
+    keyframes(editor)
+    editor.locator(".fwp-card").nth(1).click()
+    editor.keyboard.press("Control+c")
+    editor.locator(".fwp-card").nth(3).click()
+    editor.keyboard.press("Control+v")
+    assert [key["position"][0] for key in keys(editor)] == [0, 0.5, 1, 1.5, 0.5]
+    editor.keyboard.press("Control+d")
+    assert [key["position"][0] for key in keys(editor)] == [0, 0.5, 1, 1.5, 0.5, 0.5]
+    editor.keyboard.press("Control+x")
+    assert len(keys(editor)) == 5
+    editor.keyboard.press("Control+z")
+    editor.keyboard.press("Control+z")
+    editor.keyboard.press("Control+z")
+    assert [key["position"][0] for key in keys(editor)] == [0, 0.5, 1, 1.5]
+    assert editor.evaluate("changes").count("after") == 6  # three edits, three undone
+
+
+def test_a_drag_is_one_step_of_the_graphs_undo(editor):
+    keyframes(editor)
+    editor.evaluate("changes.length = 0")
+    start = place(editor, 1)
+    editor.mouse.move(*start)
+    editor.mouse.down()
+    for step in range(1, 6):
+        editor.mouse.move(start[0] + 4 * step, start[1] - 3 * step)
+        assert editor.evaluate("changes") == []
+    editor.mouse.up()
+    assert editor.evaluate("changes") == ["before", "after"]
+    assert keys(editor)[1]["position"][2] > 0
+    assert editor.evaluate("document.activeElement.localName") == "input"  # what hosts leave the keyboard to
+    editor.keyboard.press("Control+z")
+    assert keys(editor)[1]["position"] == [0.5, 0, 0]
 
 
 def test_every_control_can_be_reached_and_has_a_name(editor):
     keyframes(editor)
     editor.locator(".fwp-card input").nth(1).check(force=True)
     unnamed = editor.evaluate(
-        """[...document.querySelectorAll('.fwp :is(input, select, canvas)')]
+        """[...document.querySelectorAll('.fwp :is(input, select)')]
             .filter((item) => item.tabIndex < 0 || !item.getAttribute('aria-label')).map((item) => item.outerHTML)"""
     )
     assert unnamed == []
@@ -245,3 +280,88 @@ def test_anything_may_be_kept_in_the_properties(editor):
         editor.wait_for_timeout(60)  # the page fixture fails on errors
     press(editor, "Show Plan")
     assert editor.evaluate("node.properties.flashworld_path.shown") == "plan"
+
+
+PALETTES = {  # ComfyUI's own: variables, and the color of a node
+    "dark": ({"comfy-input-bg": "#222222", "input-text": "#dddddd", "border-color": "#4e4e4e"}, "#353535"),
+    "light": ({"comfy-input-bg": "#c9c9c9", "input-text": "#000000", "border-color": "#e1e1e1"}, "#f5f5f5"),
+}
+LOWEST_CONTRAST = """() => {
+    const parse = (color) => {
+        const context = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
+        context.fillStyle = color;
+        context.fillRect(0, 0, 1, 1);
+        const [r, g, b, a] = context.getImageData(0, 0, 1, 1).data;
+        return [r, g, b, a / 255];
+    };
+    const over = (top, under, alpha) => top.slice(0, 3).map((value, i) => alpha * value + (1 - alpha) * under[i]);
+    const behind = (item) => {
+        let color = [0, 0, 0];
+        const line = [];
+        for (let at = item; at; at = at.parentElement) line.unshift(at);
+        for (const at of line) {
+            const own = parse(getComputedStyle(at).backgroundColor);
+            if (own[3]) color = over(own, color, own[3]);
+        }
+        return color;
+    };
+    const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+        .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    let worst = [21, ""];
+    for (const item of document.querySelectorAll(".fwp *")) {
+        const own = [...item.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+        const text = own ? item.textContent : item.localName === "input" && item.type !== "range" ? item.value : "";
+        const hidden = !item.offsetParent || item.disabled || item.localName === "style" || item.localName === "option";
+        if (!text || hidden || item.classList.contains("fwp-keys") || item.type === "radio") continue;
+        const back = behind(item);
+        const style = getComputedStyle(item);
+        const front = over(parse(style.color), back, Number(style.opacity));
+        const [a, b] = [light(front), light(back)].sort((x, y) => y - x);
+        const contrast = (a + 0.05) / (b + 0.05);
+        if (contrast < worst[0]) worst = [contrast, item.outerHTML.slice(0, 120)];
+    }
+    return worst;
+}"""
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+def test_everything_can_be_read_in_both_palettes(editor, shots, palette):
+    variables, node = PALETTES[palette]
+    editor.evaluate(
+        """([variables, color]) => {
+            for (const [name, value] of Object.entries(variables)) {
+                document.documentElement.style.setProperty(`--${name}`, value);
+            }
+            document.getElementById("node").style.background = color;
+        }""",
+        [variables, node],
+    )
+    states = ["set('source', 'preset')", "set('moves', 'nonsense:')", "set('source', 'keyframes')"]
+    for i, state in enumerate(states):
+        editor.evaluate(state)
+        if i == 2:
+            keyframes(editor)
+            editor.locator(".fwp-card").nth(1).click()
+            press(editor, "See what the camera sees")
+        editor.wait_for_timeout(100)
+        editor.screenshot(path=shots / f"camera_path_{palette}_{i}.png")
+        contrast, what = editor.evaluate(LOWEST_CONTRAST)
+        assert contrast >= 4.5, what
+
+
+def test_controls_are_large_enough_for_fingers(chromium, site, shots):
+    context = chromium.new_context(viewport={"width": 900, "height": 900}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{site}/tests/web/pages/camera_path.html")
+    page.wait_for_selector("body[data-ready]")
+    keyframes(page)
+    page.wait_for_timeout(200)
+    page.screenshot(path=shots / "camera_path_touch.png")
+    small = page.evaluate(
+        """[...document.querySelectorAll('.fwp input[type=button], .fwp select, .fwp-card')]
+            .filter((item) => item.offsetParent && (item.offsetHeight < 40 || item.offsetWidth < 40))
+            .map((item) => item.outerHTML)"""
+    )
+    context.close()
+    assert small == []

@@ -99,7 +99,15 @@ def test_steps_of_the_node_upstream_are_shown_and_others_are_not(stand):
     stand.evaluate("output => stand.extensions[0].onNodeOutputsUpdated({ 9: output })", shown(3000))
     assert "1000.fws" in stand.evaluate("stand.sceneAddress(stand.preview)")
     stand.evaluate("stand.send('execution_interrupted', {})")
-    assert stand.evaluate("stand.viewer().status") == ""
+    assert stand.evaluate("stand.viewer().status") == "Cancelled after step 1 of 4"
+    assert "1000.fws" in stand.evaluate("stand.sceneAddress(stand.preview)"), "the unfinished step stays"
+    stand.evaluate("stand.send('execution_interrupted', {})")
+    assert stand.evaluate("stand.viewer().status") == "Cancelled after step 1 of 4", (
+        "another run's end says nothing new"
+    )
+    step(stand, 2000, 1)
+    wait_for(stand, 2000)
+    assert stand.evaluate("stand.viewer().status") == "Step 2 of 4"
 
 
 def test_after_a_reload_the_result_comes_back(stand):

@@ -1,8 +1,8 @@
-"""The camera paths and documents the JavaScript tests replay are what the core gives today."""
+"""What the JavaScript tests replay (camera paths, documents, constants) is what the core gives today."""
 
 import json
 
-from make_goldens import FOLDER, make_cases, make_documents
+from make_goldens import FOLDER, make_cases, make_constants, make_documents
 
 REMEDY = "run python scripts/make_goldens.py"
 
@@ -24,3 +24,7 @@ def test_the_core_reads_and_refuses_the_same_documents():
     documents = make_documents()
     assert {document["read"] for document in documents} == {True, False}
     assert kept("documents.json") == documents, REMEDY
+
+
+def test_the_renderer_constants_are_the_cores():
+    assert kept("constants.json") == make_constants(), REMEDY

@@ -3,8 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Projection, frustumCorners } from "../../web/path/projection.mjs";
-import { lookAt } from "../../web/path/pose.mjs";
-import { distance } from "../../web/path/vector.mjs";
+import { lookAt, distance } from "../../web/path/math3d.mjs";
 import { ViewCamera } from "../../web/path/view_camera.mjs";
 
 const identity = { position: [0, 0, 0], quaternion: [1, 0, 0, 0], fov: 90 };

@@ -1,17 +1,37 @@
 /** A canvas that keeps its pixels as fine as the screen shows them, inside a graph that zooms. */
+import { element } from "./dom.mjs";
 
 const MAX_SCALE = 3;
 
+/**
+ * `canvas` is drawn on and takes the pointer; `keys` lies under it and takes the keyboard: an input that cannot be
+ * written in. ComfyUI undoes and copies in the whole graph on the keys of a focused canvas, and leaves those of an
+ * input alone; being read-only, it starts no input method and no keyboard on the screen.
+ */
 export class Surface {
   /** @param {() => void} changed called when the size has changed */
   constructor(label, changed) {
     this.canvas = document.createElement("canvas");
-    this.canvas.tabIndex = 0;
-    this.canvas.setAttribute("aria-label", label);
-    this.canvas.setAttribute("role", "application");
+    this.canvas.setAttribute("aria-hidden", "true");
+    this.keys = element("input", {
+      class: "fwp-keys", type: "text", readOnly: true, inputMode: "none", role: "application", "aria-label": label,
+    });
     this.context = this.canvas.getContext("2d");
     this.observer = new ResizeObserver(changed);
     this.observer.observe(this.canvas);
+  }
+
+  /** Both, to be put into one positioned box. */
+  get elements() {
+    return [this.keys, this.canvas];
+  }
+
+  focus() {
+    this.keys.focus({ preventScroll: true });
+  }
+
+  get focused() {
+    return document.activeElement === this.keys;
   }
 
   /** Size in CSS pixels before the graph's zoom; [0, 0] while hidden. */
@@ -49,7 +69,7 @@ export class Surface {
   dispose() {
     this.observer.disconnect();
     this.canvas.width = this.canvas.height = 0;
-    this.canvas.remove();
+    for (const item of this.elements) item.remove();
   }
 }
 
@@ -65,7 +85,7 @@ export function onDrag(surface, begin) {
   let drag = null;
   canvas.addEventListener("pointerdown", (event) => {
     if (drag || event.button > 2) return;
-    canvas.focus({ preventScroll: true });
+    surface.focus();
     drag = begin(surface.place(event), event);
     if (drag) {
       drag.pointer = event.pointerId;
@@ -74,7 +94,7 @@ export function onDrag(surface, begin) {
     event.stopPropagation();
   });
   canvas.addEventListener("mousedown", (event) => {
-    if (event.button === 1) event.preventDefault(); // no automatic scrolling
+    event.preventDefault(); // the focus stays where the pointerdown has put it; no automatic scrolling
   });
   canvas.addEventListener("pointermove", (event) => {
     if (!drag || drag.pointer !== event.pointerId) return;

@@ -1,4 +1,4 @@
-/** The editor's colours: the host's theme where there is one, its own accents. */
+/** The editor's colors: the host's theme where there is one, its own accents. */
 export const COLORS = Object.freeze({
   start: [86, 196, 255], // the path runs from this
   end: [255, 176, 72], // to this
@@ -13,7 +13,7 @@ export const COLORS = Object.freeze({
   text: "rgba(225, 230, 240, 0.78)",
 });
 
-/** Colour of a place on the path, `fraction` from 0 at its start to 1 at its end. */
+/** Color of a place on the path, `fraction` from 0 at its start to 1 at its end. */
 export function pathColor(fraction, alpha = 1) {
   const [r, g, b] = COLORS.start.map((from, i) => Math.round(from + (COLORS.end[i] - from) * fraction));
   return `rgba(${r}, ${g}, ${b}, ${alpha})`;

@@ -8,7 +8,8 @@
  */
 
 import { interpolate } from "./keyframes.mjs";
-import { origin } from "./pose.mjs";
+import { makePath, parseMoves } from "./presets.mjs";
+import { origin } from "./math3d.mjs";
 
 export const SPLINES = Object.freeze(["catmull_rom", "linear"]);
 export const TIMINGS = Object.freeze(["constant_speed", "even", "times"]);
@@ -88,6 +89,24 @@ export function sampleKeys(document, { views, fov, easing = "linear" }) {
   const keys = keysOf(document, fov);
   if (keys.length === 0) keys.push({ ...origin(), fov, time: null });
   return interpolate(keys, { views, spline: document.spline, timing: document.timing, easing });
+}
+
+/** The moves of a preset path: the node's preset and amount, then those written in `moves`. */
+export function movesOf({ preset, amount, moves = "" }) {
+  const more = moves.trim().replace(/^\+/, "").trim();
+  return [{ name: preset, amount }, ...(more ? parseMoves(more) : [])];
+}
+
+/**
+ * @param {object} values the node's widget values by name
+ * @returns {{position: number[], quaternion: number[], fov: number}[]} one camera per frame, fov in vertical degrees
+ * @throws {Error} a value the node would refuse too
+ */
+export function samplePath(values) {
+  const { frames: views, easing, field_of_view: fov } = values;
+  if (values.source === "keyframes") return sampleKeys(parseDocument(values.keyframes), { views, fov, easing });
+  const options = { views, easing, focus: values.focus_distance, turns: values.turns };
+  return makePath(movesOf(values), options).map((pose) => ({ ...pose, fov }));
 }
 
 function parseKeyframe(data, i) {

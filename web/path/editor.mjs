@@ -1,13 +1,11 @@
 /** The camera path editor: one element with the 3D view, the plan, the strip of keyframes and their fields. */
 import { Bar } from "./bar.mjs";
 import { button, element } from "./dom.mjs";
-import { keysOf } from "./document.mjs";
+import { keysOf, movesOf, samplePath } from "./document.mjs";
 import { change, insert, keyframesFromMoves } from "./edits.mjs";
-import { ease } from "./easing.mjs";
+import { ease, KeyframeCurve } from "./keyframes.mjs";
 import { KeyFields, PathOptions } from "./fields.mjs";
-import { KeyframeCurve } from "./keyframes.mjs";
 import { Plan } from "./plan.mjs";
-import { movesOf, samplePath } from "./sample.mjs";
 import { PathState } from "./state.mjs";
 import { Strip } from "./strip.mjs";
 import { STYLE } from "./style.mjs";
@@ -15,7 +13,10 @@ import { View3D } from "./view3d.mjs";
 
 const FINE = 241; // samples that are drawn as a line
 const MOST = 1000; // cameras that are drawn
+const CLIPBOARD = Object.freeze({ c: "copy", x: "cut", v: "paste", d: "duplicate" });
 const VIEWS = [["3d", "3D"], ["both", "Both"], ["plan", "Plan"]];
+
+let copied = []; // keyframes, for all editors of the page
 
 export class Editor {
   #pending = 0;
@@ -50,8 +51,8 @@ export class Editor {
     this.throughButton = button("Look through", "See what the camera sees", () => this.lookThrough(!this.through));
     const all = button("Fit", "Show the whole path (F)", () => this.fit());
     const over = element("div", { class: "fwp-row" }, ...this.tabs, this.throughButton, all);
-    this.view3dBox = element("div", { class: "fwp-view" }, this.view3d.element);
-    this.planBox = element("div", { class: "fwp-view" }, this.plan.element);
+    this.view3dBox = element("div", { class: "fwp-view" }, ...this.view3d.elements);
+    this.planBox = element("div", { class: "fwp-view" }, ...this.plan.elements);
     const pair = element("div", { class: "fwp-pair" }, this.view3dBox, this.planBox);
     const views = element("div", { class: "fwp-views" }, pair);
 
@@ -111,13 +112,32 @@ export class Editor {
     const control = (event.ctrlKey || event.metaKey) && !event.altKey;
     if (control && key === "z") event.shiftKey ? this.state.redo() : this.state.undo();
     else if (control && key === "y") this.state.redo();
+    else if (control && !typing && CLIPBOARD[key]) this[CLIPBOARD[key]]();
     else if (control || event.altKey || typing) return this.#keep(event, typing);
     else if (key === "delete" || key === "backspace") this.strip.deleteSelected();
     else if (key === "k") this.addHere();
-    else if (key === " " && event.target.tagName === "CANVAS") this.bar.toggle();
+    else if (key === " " && event.target.classList.contains("fwp-keys")) this.bar.toggle();
     else return this.#keep(event, true);
     event.preventDefault();
     event.stopPropagation();
+  }
+
+  copy() {
+    if (this.state.key) copied = [this.state.key];
+  }
+
+  cut() {
+    this.copy();
+    this.strip.deleteSelected();
+  }
+
+  /** The copied keyframes, of this editor or of another one, after the selected one. */
+  paste() {
+    if (copied.length) this.addKeyframes(copied);
+  }
+
+  duplicate() {
+    if (this.state.key) this.addKeyframes([this.state.key]);
   }
 
   #keep(event, ours) {
@@ -168,10 +188,16 @@ export class Editor {
    * @param {?number} index its place; after the selected one if null
    */
   addKeyframe(pose, index = null) {
+    this.addKeyframes([pose], index);
+  }
+
+  /** Several in a row, as one step; the last of them is selected. */
+  addKeyframes(poses, index = null) {
     const { state } = this;
     const base = this.#editable();
     const at = index ?? (base === state.document && state.selected >= 0 ? state.selected + 1 : base.keyframes.length);
-    state.edit(() => insert(base, at, pose), { select: at });
+    const document = poses.reduce((before, pose, i) => insert(before, at + i, pose), base);
+    state.edit(() => document, { select: at + poses.length - 1 });
     this.headOnKey = true;
     this.redraw();
   }
@@ -260,7 +286,7 @@ export class Editor {
     this.keyRows.hidden = !editing;
     this.presetRow.hidden = editing && !this.#sampled.problem;
     this.convert.hidden = values.source !== "preset" || Boolean(this.#sampled.problem);
-    this.note.textContent = this.#sampled.problem || describe(values);
+    this.note.textContent = this.#sampled.problem || (values.source === "preset" ? describe(values) : "");
     this.note.classList.toggle("fwp-error", Boolean(this.#sampled.problem) && !this.host.outside());
     this.strip.show(state);
     this.fields.show(state);

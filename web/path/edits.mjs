@@ -1,8 +1,9 @@
 /** Changes to a camera path document. Each takes a document and gives a new one; nothing is changed in place. */
 import { emptyDocument, sampleKeys } from "./document.mjs";
-import { rotationAngle, aboutAxis, conjugate, multiply, normalizeQuaternion, rotate, upper } from "./rotation.mjs";
+import {
+  rotationAngle, aboutAxis, conjugate, multiply, normalizeQuaternion, rotate, upper, distance,
+} from "./math3d.mjs";
 import { makePath } from "./presets.mjs";
-import { distance } from "./vector.mjs";
 
 const round = (value, digits) => Number(value.toFixed(digits)) + 0; // + 0: no negative zero in the text
 const tidyTime = (time) => round(time, 3);
@@ -19,7 +20,7 @@ export function keyframe({ position, quaternion, vertical_fov_degrees = null, ti
 
 const replaced = (document, keyframes) => ({ ...document, keyframes });
 
-/** The keyframe put in at `index`, between its new neighbours in time where the path goes by times. */
+/** The keyframe put in at `index`, between its new neighbors in time where the path goes by times. */
 export function insert(document, index, pose) {
   const keys = document.keyframes;
   const timed = keys.length > 0 && keys.every((key) => key.time !== null);
@@ -48,7 +49,7 @@ export function reorder(document, from, to) {
 export const change = (document, index, values) =>
   replaced(document, document.keyframes.with(index, keyframe({ ...document.keyframes[index], ...values })));
 
-/** Another time, in seconds, kept between those of the neighbours. */
+/** Another time, in seconds, kept between those of the neighbors. */
 export function retime(document, index, time) {
   const timed = withTimes(document);
   const keys = timed.keyframes;

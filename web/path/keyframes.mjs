@@ -1,8 +1,7 @@
 /** Camera paths through key poses: a smooth curve for the position, slerp for the rotation. Twin of the core's. */
-import { ease, linspace } from "./easing.mjs";
-import { fovOfFocal, focalOfFov } from "./pose.mjs";
-import { fromMatrix, rotationAngle, slerp, toMatrix } from "./rotation.mjs";
-import { distance, interpolateTable, length, subtract } from "./vector.mjs";
+import {
+  fovOfFocal, focalOfFov, fromMatrix, rotationAngle, slerp, toMatrix, distance, interpolateTable, length, subtract,
+} from "./math3d.mjs";
 
 const TABLE = 256; // samples per segment when the length of the path is measured
 
@@ -73,7 +72,7 @@ export class KeyframeCurve {
     return interpolateTable(wanted, times, (i) => i);
   }
 
-  /** Where a traveller of constant speed arrives; turning on the spot counts as length too. */
+  /** Where a traveler of constant speed arrives; turning on the spot counts as length too. */
   #byLength(progress) {
     const moved = new Float64Array(this.segments * TABLE);
     const lengths = new Float64Array(this.segments);
@@ -86,8 +85,8 @@ export class KeyframeCurve {
         before = here;
       }
     }
-    const travelling = lengths.filter((value) => value > 0);
-    const perRadian = travelling.length ? travelling.reduce((a, b) => a + b) / travelling.length : 1;
+    const traveling = lengths.filter((value) => value > 0);
+    const perRadian = traveling.length ? traveling.reduce((a, b) => a + b) / traveling.length : 1;
     const total = new Float64Array(moved.length + 1);
     for (let i = 0; i < this.segments; i++) {
       const turned = (rotationAngle(this.quaternions[i], this.quaternions[i + 1]) / TABLE) * perRadian;
@@ -101,7 +100,7 @@ export class KeyframeCurve {
 
 /**
  * Hermite tangents at the start and at the end of each segment, per unit of the segment's own parameter: centripetal
- * Catmull-Rom. Beyond the ends, and where the camera pauses on a repeated position, the neighbour is mirrored.
+ * Catmull-Rom. Beyond the ends, and where the camera pauses on a repeated position, the neighbor is mirrored.
  */
 function tangents(positions, spline) {
   const steps = positions.slice(1).map((position, i) => subtract(position, positions[i]));
@@ -119,4 +118,28 @@ function tangents(positions, spline) {
     if (i + 1 < steps.length && knots[i + 1] > 0) ends[i] = meet(i, i + 1, i);
   }
   return [starts, ends];
+}
+
+/** How progress along a path follows time, both from 0 to 1. */
+export const EASINGS = Object.freeze({
+  linear: (t) => t,
+  ease_in: (t) => t * t,
+  ease_out: (t) => t * (2 - t),
+  ease_in_out: (t) => t * t * (3 - 2 * t),
+});
+
+/** @throws {Error} unknown name */
+export function ease(name, time) {
+  if (!Object.hasOwn(EASINGS, name)) throw new Error(`Unknown easing "${name}".`);
+  return EASINGS[name](time);
+}
+
+/** `count` numbers evenly spaced from `start` to `end`, both included; a single one is `start`. */
+export function linspace(start, end, count) {
+  const out = new Float64Array(count);
+  if (count === 1) return out.fill(start);
+  const step = (end - start) / (count - 1);
+  // From both ends, so that the last one is exact.
+  for (let i = 0; i < count; i++) out[i] = i < Math.floor(count / 2) ? start + step * i : end - step * (count - 1 - i);
+  return out;
 }

@@ -2,12 +2,20 @@
 import { Surface, onDrag } from "./canvas.mjs";
 import { COLORS, pathColor } from "./colors.mjs";
 import { anglesOf, change, quaternionOf } from "./edits.mjs";
-import { focalOfFov, forward } from "./pose.mjs";
-import { planKey } from "./plan_keys.mjs";
+import { focalOfFov, forward } from "./math3d.mjs";
 import { extentOf, niceStep } from "./view3d.mjs";
 
 const REACH = 11; // pixels around a point that count as on it
 const HANDLE = 34; // pixels from a keyframe to the end of its view direction
+const MOVES = Object.freeze({
+  ArrowLeft: [-1, 0, 0],
+  ArrowRight: [1, 0, 0],
+  ArrowUp: [0, 0, 1],
+  ArrowDown: [0, 0, -1],
+  PageUp: [0, -1, 0],
+  PageDown: [0, 1, 0],
+});
+const TURNS = Object.freeze({ ",": -3, ".": 3, "<": -15, ">": 15 }); // degrees to the right
 
 export class Plan {
   /**
@@ -27,6 +35,14 @@ export class Plan {
 
   get element() {
     return this.surface.canvas;
+  }
+
+  get elements() {
+    return this.surface.elements;
+  }
+
+  focus() {
+    this.surface.focus();
   }
 
   /** Kept in the node: what is in the middle (x, z) and pixels per world unit, if the plan was moved by hand. */
@@ -218,14 +234,14 @@ export class Plan {
     canvas.addEventListener(
       "wheel",
       (event) => {
-        if (document.activeElement !== canvas) return;
+        if (!this.surface.focused) return;
         event.preventDefault();
         event.stopPropagation();
         this.zoom(Math.exp(-0.0012 * event.deltaY), this.surface.place(event));
       },
       { passive: false },
     );
-    canvas.addEventListener("keydown", (event) => {
+    this.surface.keys.addEventListener("keydown", (event) => {
       if (planKey(this, event)) event.preventDefault();
       else this.editor.command(event);
     });
@@ -292,4 +308,37 @@ export class Plan {
   dispose() {
     this.surface.dispose();
   }
+}
+
+/**
+ * What the keyboard does in the plan.
+ *
+ * @param {object} plan the Plan
+ * @param {KeyboardEvent} event
+ * @returns {boolean} whether the key means something here
+ */
+function planKey(plan, event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return false;
+  const { editor } = plan;
+  const { keys, selected } = editor.model();
+  if (event.key === "+" || event.key === "=") plan.zoom(1.25);
+  else if (event.key === "-") plan.zoom(0.8);
+  else if (event.key === "f" || event.key === "Home") editor.fit();
+  else if (event.key === "n" && keys.length) editor.select((selected + 1) % keys.length);
+  else if (event.key === "p" && keys.length) editor.select((Math.max(selected, 0) - 1 + keys.length) % keys.length);
+  else return keys[selected] ? nudge(plan, event, keys[selected], selected) : false;
+  return true;
+}
+
+function nudge(plan, event, key, index) {
+  const { editor } = plan;
+  const edit = (values) => editor.edit((document) => change(document, index, values), { select: index });
+  if (MOVES[event.key]) {
+    const step = plan.step * (event.shiftKey ? 4 : 1);
+    edit({ position: key.position.map((value, i) => value + step * MOVES[event.key][i]) });
+  } else if (TURNS[event.key]) {
+    const angles = anglesOf(key.quaternion);
+    edit({ quaternion: quaternionOf({ ...angles, yaw: angles.yaw + TURNS[event.key] }) });
+  } else return false;
+  return true;
 }

@@ -1,8 +1,8 @@
 /** Camera moves by the names film crews use, and several of them one after another. Twin of the core's presets. */
-import { ease, linspace } from "./easing.mjs";
-import { compose, invert, lookAt, origin } from "./pose.mjs";
-import { rotate, aboutAxis, IDENTITY } from "./rotation.mjs";
-import { interpolateTable, scale, subtract } from "./vector.mjs";
+import { ease, linspace } from "./keyframes.mjs";
+import {
+  compose, invert, lookAt, origin, rotate, aboutAxis, IDENTITY, interpolateTable, scale, subtract,
+} from "./math3d.mjs";
 
 export const MAX_VIEWS = 100_000;
 const SPIRAL_TABLE = 4097;

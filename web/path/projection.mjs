@@ -1,7 +1,5 @@
 /** Perspective drawing on a 2D canvas: points, lines clipped at the lens, and a picture in space. */
-import { conjugate, rotate } from "./rotation.mjs";
-import { add, scale, subtract } from "./vector.mjs";
-import { down, focalOfFov, forward, right } from "./pose.mjs";
+import { conjugate, rotate, add, scale, subtract, down, focalOfFov, forward, right } from "./math3d.mjs";
 
 /** World points through a camera onto a canvas. */
 export class Projection {
@@ -72,7 +70,7 @@ export function frustumCorners(camera, aspect, depth) {
 }
 
 const CELLS = 8; // a picture is drawn as this many cells each way, which keeps perspective near enough
-const BLEED = 0.75; // pixels that neighbouring cells overlap, so that no seam shows
+const BLEED = 0.75; // pixels that neighboring cells overlap, so that no seam shows
 
 /** A picture on the parallelogram with these corners (order of `frustumCorners`); the part behind the lens is left out. */
 export function drawPicture(context, projection, picture, corners) {
@@ -109,7 +107,7 @@ function drawCell(context, picture, [x, y, width, height], [a, b, c, d]) {
   const f = [(d[0] - a[0] + c[0] - b[0]) / 2, (d[1] - a[1] + c[1] - b[1]) / 2];
   const [px, py] = [middle[0] - (e[0] + f[0]) / 2, middle[1] - (e[1] + f[1]) / 2];
   context.transform(e[0] / width, e[1] / width, f[0] / height, f[1] / height, px, py);
-  // The neighbours' pixels under the overlap, as far as there are any.
+  // The neighbors' pixels under the overlap, as far as there are any.
   const [left, top] = [Math.max(x - 2, 0), Math.max(y - 2, 0)];
   const wide = Math.min(x + width + 2, picture.naturalWidth || picture.width) - left;
   const tall = Math.min(y + height + 2, picture.naturalHeight || picture.height) - top;

@@ -13,8 +13,9 @@ export class PathState extends EventTarget {
   #merging = null;
 
   /**
-   * @param {{values: () => object, write: (values: object) => void}} host the node's widget values by name; `write`
-   *   sets some of them. Of the values, this uses `source` and `keyframes`.
+   * @param {{values: () => object, write: (values: object) => void, finish?: () => void}} host the node's widget values by name; `write`
+   *   sets some of them; `finish`, if there is one, is called when a change is complete (a drag has ended). Of the
+   *   values, this uses `source` and `keyframes`.
    */
   constructor(host) {
     super();
@@ -67,7 +68,7 @@ export class PathState extends EventTarget {
 
   select(index) {
     this.selected = Math.max(-1, Math.min(index, this.document.keyframes.length - 1));
-    this.#merging = null;
+    this.endMerge();
     this.#changed();
   }
 
@@ -87,11 +88,12 @@ export class PathState extends EventTarget {
       this.#redo = [];
     }
     this.#merging = merge;
-    this.#apply({ document, source: "keyframes", selected: select });
+    this.#apply({ document, source: "keyframes", selected: select }, merge !== null);
   }
 
   /** Ends a series of merged changes. */
   endMerge() {
+    if (this.#merging !== null) this.host.finish?.();
     this.#merging = null;
   }
 
@@ -105,7 +107,7 @@ export class PathState extends EventTarget {
 
   #step(from, to) {
     if (from.length === 0) return;
-    this.#merging = null;
+    this.endMerge();
     to.push(this.#snapshot());
     this.#apply(from.pop());
   }
@@ -114,12 +116,13 @@ export class PathState extends EventTarget {
     return { document: this.document, source: this.values.source, selected: this.selected };
   }
 
-  #apply({ document, source, selected }) {
+  #apply({ document, source, selected }, more = false) {
     this.document = document;
     this.error = "";
     this.selected = Math.max(-1, Math.min(selected, document.keyframes.length - 1));
     this.#text = writeDocument(document);
     this.host.write({ keyframes: this.#text, source });
+    if (!more) this.host.finish?.();
     this.#changed();
   }
 

@@ -1,9 +1,8 @@
 /** The 3D view: the path with its cameras, over the scene or over the input picture's view. */
 import { Surface, onDrag } from "./canvas.mjs";
 import { COLORS, pathColor } from "./colors.mjs";
-import { focalOfFov, forward, fovOfFocal } from "./pose.mjs";
+import { focalOfFov, forward, fovOfFocal, add, distance, mix, scale } from "./math3d.mjs";
 import { Projection, drawPicture, frustumCorners, trace } from "./projection.mjs";
-import { add, distance, mix, scale } from "./vector.mjs";
 import { ViewCamera } from "./view_camera.mjs";
 
 const PICK = 12; // pixels
@@ -32,6 +31,10 @@ export class View3D {
 
   get element() {
     return this.surface.canvas;
+  }
+
+  get elements() {
+    return this.surface.elements;
   }
 
   /** The camera that would be drawn through, with the field of view that shows all of its picture. */
@@ -202,7 +205,7 @@ export class View3D {
     canvas.addEventListener(
       "wheel",
       (event) => {
-        if (document.activeElement !== canvas) return; // the graph zooms until the view has been clicked
+        if (!this.surface.focused) return; // the graph zooms until the view has been clicked
         event.preventDefault();
         event.stopPropagation();
         this.#leaveThrough(this.editor.model());
@@ -212,7 +215,7 @@ export class View3D {
       },
       { passive: false },
     );
-    canvas.addEventListener("keydown", (event) => {
+    this.surface.keys.addEventListener("keydown", (event) => {
       if (!this.#key(event)) this.editor.command(event);
       else event.preventDefault();
     });

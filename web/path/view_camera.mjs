@@ -1,7 +1,7 @@
 /** The camera of the editor's 3D view: orbits a point ahead, looks around, moves. */
-import { forward, lookAt, down, right } from "./pose.mjs";
-import { aboutAxis, multiply, normalizeQuaternion } from "./rotation.mjs";
-import { add, normalize, scale, subtract } from "./vector.mjs";
+import {
+  forward, lookAt, down, right, aboutAxis, multiply, normalizeQuaternion, add, normalize, scale, subtract,
+} from "./math3d.mjs";
 import { anglesOf, quaternionOf } from "./edits.mjs";
 
 const FROM = normalize([0.55, -0.5, -0.67]); // right of, above and behind what is framed

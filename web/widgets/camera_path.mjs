@@ -1,56 +1,47 @@
 /** The camera path editor as a widget of the Camera Path node. */
 import { Editor } from "../path/editor.mjs";
 import { PRESETS } from "../path/presets.mjs";
-import { makeRoom } from "./room.mjs";
-import { isLinked, Surroundings } from "./surroundings.mjs";
+import { hide, makeRoom } from "./graph.mjs";
+import { GraphContext, isLinked } from "./graph_context.mjs";
+import { setEditor } from "./registry.mjs";
+import { addSlot } from "./slot.mjs";
 
-const LEAST_WIDTH = 400; // pixels, of the node
 const HEIGHTS = Object.freeze({ preset: 440, keyframes: 610, file: 440 }); // pixels, at least, by source
+const COARSE = Object.freeze({ preset: 50, keyframes: 120, file: 50 }); // more, where buttons are for fingers
 const POLL = 250; // milliseconds between looks at what no event tells of: links, scenes, undo in the graph
 const READ = ["source", "preset", "amount", "moves", "frames", "width", "height", "field_of_view", "focus_distance"];
 READ.push("easing", "turns", "keyframes");
 
-/** Node -> Editor, for the other widgets; nothing of a removed node is kept. */
-const editors = new WeakMap();
-
-/** Puts the editor on a Camera Path node of the graph. `app` and `api` are the host's. */
-export function attachCameraPath(node, app, api) {
+/** Puts the editor on a Camera Path node of the graph. `app` and `api` are the host's, `slot` is `addSlot`'s. */
+export function attachCameraPath(node, app, api, slot = addSlot(node)) {
   const widget = (name) => node.widgets?.find((item) => item.name === name);
   hide(widget("keyframes"));
-  const root = document.createElement("div");
-  root.dataset.captureWheel = "true";
+  const root = slot.element;
   root.tabIndex = -1;
 
-  const around = new Surroundings(node, api, () => editor?.redraw());
+  const context = new GraphContext(node, api, () => editor?.redraw());
   const host = {
     values: () => Object.fromEntries(READ.map((name) => [name, widget(name)?.value])),
     write: (values) => write(node, app, values, widget),
+    finish: () => recordStep(app),
     get view() {
       return viewState(node);
     },
-    picture: () => around.picture,
-    pictureIndex: () => around.pictureIndex,
-    scene: () => around.scene,
+    picture: () => context.picture,
+    pictureIndex: () => context.pictureIndex,
+    scene: () => context.scene,
     outside: () => outside(node, widget("source")?.value),
   };
   let editor = null;
   editor = new Editor(host);
-  editors.set(node, editor);
+  setEditor(node, editor);
   root.append(editor.element);
-  leaveUndoAlone(root);
 
-  const shown = node.addDOMWidget("camera_path_editor", "FLASHWORLD_CAMERA_PATH", root, {
-    serialize: false,
-    hideOnZoom: false,
-    getMinHeight: () => HEIGHTS[widget("source")?.value] ?? HEIGHTS.keyframes,
-    getValue: () => undefined,
-    setValue: () => {},
-  });
-  shown.serialize = false;
+  slot.leastHeight = () => leastHeight(widget("source")?.value);
   const follower = followWidgets(widget, editor);
   const look = () => {
     if (!root.isConnected || document.hidden || !node.graph) return;
-    around.look();
+    context.look();
     follower.look();
     editor.refresh();
   };
@@ -64,29 +55,18 @@ export function attachCameraPath(node, app, api) {
   };
   node.onRemoved = function (...data) {
     clearInterval(timer);
-    editors.delete(node);
+    setEditor(node, null);
     editor.dispose();
-    around.dispose();
+    context.dispose();
     onRemoved?.apply(this, data);
   };
-  makeRoom(node, LEAST_WIDTH);
+  makeRoom(node, slot.leastWidth);
 }
 
-/**
- * Adds a keyframe to a Camera Path node.
- *
- * @param {object} node
- * @param {{position: number[], quaternion: number[], vertical_fov_degrees?: number}} pose world axes as in a camera path
- * @returns {boolean} false for a node without an editor
- */
-export function addKeyframe(node, pose) {
-  const editor = editors.get(node);
-  editor?.addKeyframe(pose);
-  return Boolean(editor);
+function leastHeight(source) {
+  const known = Object.hasOwn(HEIGHTS, source) ? source : "keyframes";
+  return HEIGHTS[known] + (matchMedia("(pointer: coarse)").matches ? COARSE[known] : 0);
 }
-
-/** The editor on a node, or undefined. */
-export const editorOf = (node) => editors.get(node);
 
 /** Why the path is not the editor's to draw, or "". */
 function outside(node, source) {
@@ -97,9 +77,8 @@ function outside(node, source) {
   return "";
 }
 
-/** Sets widget values as if somebody had typed them, as one step of the graph's own undo. */
+/** Sets widget values as if somebody had typed them. */
 function write(node, app, values, widget) {
-  app.canvas?.emitBeforeChange?.();
   for (const [name, value] of Object.entries(values)) {
     const item = widget(name);
     if (!item || item.value === value) continue;
@@ -107,6 +86,11 @@ function write(node, app, values, widget) {
     item.callback?.(value, app.canvas, node);
   }
   makeRoom(node);
+}
+
+/** Makes what has changed since the last time one step of the graph's own undo: a whole drag, not each of its moves. */
+function recordStep(app) {
+  app.canvas?.emitBeforeChange?.();
   app.canvas?.emitAfterChange?.();
 }
 
@@ -143,20 +127,4 @@ function viewState(node) {
   const view = (properties.flashworld_path = record(properties.flashworld_path));
   view.plan = record(view.plan);
   return view;
-}
-
-/** Takes a widget out of sight; its value is saved and sent as before. */
-function hide(item) {
-  if (!item) return;
-  item.hidden = true;
-  item.options = Object.assign(item.options ?? {}, { hidden: true });
-  item.computeSize = () => [0, -4]; // minus the gap that older hosts leave between widgets
-}
-
-/**
- * ComfyUI undoes in the whole graph on Ctrl+Z unless a text is being edited, and tells by the `type` of the focused
- * element. The canvases have an undo of their own, so they say that they are one.
- */
-function leaveUndoAlone(root) {
-  for (const canvas of root.querySelectorAll("canvas")) canvas.type = "textarea";
 }

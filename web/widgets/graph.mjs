@@ -1,4 +1,7 @@
-/** Ways through a ComfyUI graph, subgraphs included: what feeds a node, and which node an execution id means. */
+/**
+ * ComfyUI's graph: ways through it, subgraphs included (what feeds a node, which node an execution id means), and the
+ * size and widgets of a node.
+ */
 
 const SUBGRAPH_INPUT = -10; // origin of links that come from outside of a subgraph
 const MOST = 500; // nodes looked at, so that a damaged graph cannot hold us up
@@ -77,4 +80,22 @@ export function nodeOfExecution(graph, id) {
 export function outputKey(node) {
   const { graph } = node;
   return graph && rootOf(graph) !== graph ? `${graph.id}:${node.id}` : String(node.id);
+}
+
+/** Makes a node large enough for its widgets and has it drawn again; one that is larger keeps its size. */
+export function makeRoom(node, leastWidth = 0) {
+  const needed = node.computeSize?.();
+  if (needed && node.size) {
+    const size = [Math.max(node.size[0], needed[0], leastWidth), Math.max(node.size[1], needed[1])];
+    if (size[0] > node.size[0] || size[1] > node.size[1]) node.setSize?.(size);
+  }
+  node.graph?.setDirtyCanvas?.(true, true);
+}
+
+/** Takes a widget out of sight; its value is saved and sent as before. */
+export function hide(item) {
+  if (!item) return;
+  item.hidden = true;
+  item.options = Object.assign(item.options ?? {}, { hidden: true });
+  item.computeSize = () => [0, -4]; // minus the gap that older hosts leave between widgets
 }

@@ -1,32 +1,31 @@
-/** A read-only text on the Load FlashWorld Model node: the weights' licence and what they will need of the machine. */
-import { makeRoom } from "./room.mjs";
+/** A read-only text on the Load FlashWorld Model node: the weights' license and what they will need of the machine. */
+import { makeRoom } from "./graph.mjs";
+import { showResults } from "./result_text.mjs";
+import { addSlot } from "./slot.mjs";
 
-const HEIGHT = 128; // pixels
-const LEAST_WIDTH = 300; // pixels, of the node
 const POLL = 500; // milliseconds between looks at the chosen file
 const STYLE =
   "height: 100%; min-height: 96px; overflow: auto; box-sizing: border-box; padding: 6px 8px; border-radius: 6px; user-select: text; " +
   "white-space: pre-wrap; font: 11px/1.4 system-ui, sans-serif; color: var(--input-text, #dcdcdc); " +
   "background: var(--comfy-input-bg, #24262b);";
 
-/** Puts the text on a Load FlashWorld Model node. `api` is the host's. */
-export function attachModelInfo(node, app, api) {
+/** Puts the text on a Load FlashWorld Model node. `api` is the host's, `slot` is `addSlot`'s. */
+export function attachModelInfo(node, app, api, slot = addSlot(node)) {
   const text = document.createElement("div");
   text.style.cssText = STYLE;
   text.tabIndex = 0;
   text.setAttribute("role", "status");
   text.setAttribute("aria-label", "About the chosen model");
-  const widget = node.addDOMWidget("model_info", "FLASHWORLD_MODEL_INFO", text, {
-    serialize: false,
-    hideOnZoom: false,
-    getMinHeight: () => HEIGHT,
-    getMaxHeight: () => 2 * HEIGHT,
-    getValue: () => undefined,
-    setValue: () => {},
-  });
-  widget.serialize = false;
-  makeRoom(node, LEAST_WIDTH);
+  slot.element.append(text);
+  makeRoom(node, slot.leastWidth);
 
+  let about = [];
+  let said = [];
+  const fill = () => (text.textContent = [...said, ...about].join("\n"));
+  showResults(node, app, api, (lines) => {
+    said = lines;
+    fill();
+  });
   let asked = "";
   const value = (name) => String(node.widgets?.find((item) => item.name === name)?.value ?? "");
   const refresh = async () => {
@@ -34,7 +33,9 @@ export function attachModelInfo(node, app, api) {
     if (query === asked) return;
     asked = query;
     const lines = await describe(api, query);
-    if (asked === query) text.textContent = lines.join("\n");
+    if (asked !== query) return;
+    about = lines;
+    fill();
   };
   const timer = setInterval(() => text.isConnected && !document.hidden && refresh(), POLL);
   const { onRemoved } = node;

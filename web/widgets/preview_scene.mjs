@@ -1,76 +1,46 @@
 /** The splat viewer as a widget of the Preview Scene node. */
-import { addKeyframe } from "./camera_path.mjs";
-import { allNodes, nodeOfExecution, outputKey, upstream } from "./graph.mjs";
-import { makeRoom } from "./room.mjs";
-import { createViewer } from "../splat/viewer.mjs";
+import { hide, makeRoom, nodeOfExecution, upstream } from "./graph.mjs";
+import { chain, followOutputs } from "./outputs.mjs";
+import { addKeyframe, setPreview } from "./registry.mjs";
+import { addSlot } from "./slot.mjs";
+import { createViewer } from "../viewer/viewer.mjs";
 
-const LEAST_HEIGHT = 360; // pixels
-const LEAST_WIDTH = 420; // pixels, of the node
 const EVENT = "flashworld.scene";
 const ORIGIN = Object.freeze({ position: [0, 0, 0], quaternion: [1, 0, 0, 0] });
 const SAID = 4000; // milliseconds a confirmation stays
 
-/** Node -> Preview, for other widgets; nothing of a removed node is kept. */
-const previews = new WeakMap();
-const listening = new WeakSet(); // hosts that tell us of outputs
 
-/** Puts the viewer on a Preview Scene node of the graph. `app` and `api` are the host's. */
-export function attachPreview(node, app, api) {
-  previews.set(node, new Preview(node, app, api));
-  if (listening.has(app)) return;
-  listening.add(app);
-  app.registerExtension({
-    name: "flashworld.preview",
-    // After a reload or a change of tabs results come back this way, for all nodes at once.
-    onNodeOutputsUpdated: (outputs) => {
-      for (const [current, preview] of livePreviews(app)) preview.restore(outputs[outputKey(current)]);
-    },
-  });
-}
-
-/** @returns {string} the address of the scene a Preview Scene node shows, "" for none */
-export const sceneAddress = (node) => previews.get(node)?.address ?? "";
-
-function* livePreviews(app) {
-  for (const node of allNodes(app.rootGraph ?? app.graph)) if (previews.has(node)) yield [node, previews.get(node)];
+/** Puts the viewer on a Preview Scene node of the graph. `app` and `api` are the host's, `slot` is `addSlot`'s. */
+export function attachPreview(node, app, api, slot = addSlot(node)) {
+  setPreview(node, new Preview(node, app, api, slot));
 }
 
 class Preview {
-  constructor(node, app, api) {
+  constructor(node, app, api, slot) {
     Object.assign(this, { node, app, api });
     this.viewer = null;
     this.address = "";
     this.result = ""; // the address of the last result, which may not be what is shown while steps come in
+    this.unfinished = ""; // "step 2 of 4", while that is what is seen
     this.start = ""; // the pose the viewer was last put to, as text
-    this.element = document.createElement("div");
-    this.element.dataset.captureWheel = "true";
-    this.element.style.cssText = "position: relative; width: 100%; height: 100%; min-height: 200px; overflow: hidden;";
+    this.element = slot.element;
     this.#sayInstead("Run the workflow to see the scene here.");
     hide(this.#widget("view"));
-    const widget = node.addDOMWidget("scene_viewer", "FLASHWORLD_SCENE", this.element, {
-      serialize: false,
-      hideOnZoom: false,
-      getMinHeight: () => LEAST_HEIGHT,
-      getValue: () => undefined,
-      setValue: () => {},
-    });
-    widget.serialize = false;
     for (const name of ["width", "height"]) this.#follow(this.#widget(name));
-    this.#chain("onExecuted", (output) => this.show(output));
-    this.#chain("onConfigure", () => this.viewer?.setSettings(this.#stored));
-    this.#chain("onRemoved", () => this.dispose());
+    chain(node, "onConfigure", () => this.viewer?.setSettings(this.#stored));
+    chain(node, "onRemoved", () => this.dispose());
     const listeners = {
       [EVENT]: ({ detail }) => this.#step(detail),
-      execution_success: () => this.viewer?.setStatus(""),
-      execution_error: () => this.viewer?.setStatus(""),
-      execution_interrupted: () => this.viewer?.setStatus(""),
+      execution_success: () => this.#ended(""),
+      execution_error: () => this.#ended("Failed"),
+      execution_interrupted: () => this.#ended("Cancelled"),
     };
     for (const [type, listener] of Object.entries(listeners)) api.addEventListener(type, listener);
     this.stopListening = () => {
       for (const [type, listener] of Object.entries(listeners)) api.removeEventListener(type, listener);
     };
-    makeRoom(node, LEAST_WIDTH);
-    this.restore(app.nodeOutputs?.[outputKey(node)]);
+    makeRoom(node, slot.leastWidth);
+    followOutputs(node, app, (output, fresh) => (fresh ? this.show(output) : this.restore(output)));
   }
 
   dispose() {
@@ -79,7 +49,7 @@ class Preview {
     this.viewer?.dispose();
     this.viewer = null;
     this.address = "";
-    previews.delete(this.node);
+    setPreview(this.node, null);
   }
 
   /** What the host remembers of an execution. It repeats that whenever any node has news, also while steps come in. */
@@ -114,13 +84,21 @@ class Preview {
     if (!this.node.graph || !this.#dependsOn(nodeOfExecution(this.app.rootGraph ?? this.app.graph, node))) return;
     const viewer = this.#viewer();
     if (!viewer) return;
-    viewer.setStatus(final || step == null ? "" : `Step ${step + 1} of ${steps}`);
+    this.unfinished = final || step == null ? "" : `step ${step + 1} of ${steps}`;
+    viewer.setStatus(this.unfinished.replace("s", "S"));
     if (!this.start) {
       const first = cameras?.[0] ?? ORIGIN;
       this.start = JSON.stringify(first);
       viewer.setView(first);
     }
     await this.#load(file, cameras);
+  }
+
+  /** What is seen of a run that ended early says how far it came. */
+  #ended(how) {
+    if (how && this.unfinished) this.viewer?.setStatus(`${how} after ${this.unfinished}`);
+    else if (!how) this.viewer?.setStatus("");
+    this.unfinished = "";
   }
 
   async #load(file, cameras) {
@@ -229,22 +207,4 @@ class Preview {
       return result;
     };
   }
-
-  /** Does something more in one of the node's own hooks. */
-  #chain(name, more) {
-    const before = this.node[name];
-    this.node[name] = function (...data) {
-      const result = before?.apply(this, data);
-      more(...data);
-      return result;
-    };
-  }
-}
-
-/** Takes a widget out of sight; its value is saved and sent as before. */
-function hide(item) {
-  if (!item) return;
-  item.hidden = true;
-  item.options = Object.assign(item.options ?? {}, { hidden: true });
-  item.computeSize = () => [0, -4]; // minus the gap that older hosts leave between widgets
 }

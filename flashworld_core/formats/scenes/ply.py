@@ -19,17 +19,24 @@ import numpy as np
 import torch
 
 from ...errors import FlashWorldError, check_stop
-from ...gaussians import SH_COEFFICIENTS, Gaussians
+from ...gaussians import FILTER, KIND, SH_COEFFICIENTS, Gaussians
 from ..files import atomic_writer
-from .ply_header import gaussian_layout, metadata_comments, metadata_from_comments, read_ply_header, written_names
+from .ply_header import (
+    AXES_COMMENTS,
+    PlyLayout,
+    gaussian_layout,
+    metadata_comments,
+    metadata_from_comments,
+    read_ply_header,
+    told_by_comments,
+    written_names,
+)
 from .ply_rows import RowReader, activate
+from .rows import LOG_SCALE_FLOOR, signs_of_axes, turned
 
 CHUNK_BYTES = 2 << 20  # small enough for a core's cache, large enough for few calls
 _MAX_WORKERS = 4  # more do not help: the bytes pass through one file
 LOGIT_LIMIT = 20.0  # sigmoid(20) is 1 in float32, sigmoid(-20) = 2e-9 shows nowhere
-LOG_SCALE_FLOOR = -27.631  # log(1e-12): a scale of 0 stays a finite number
-
-_AXES_COMMENT = "axes: x right, y down, z forward (OpenCV)"
 
 
 def write_ply(
@@ -38,6 +45,7 @@ def write_ply(
     *,
     sh_degree: int | None = None,
     normals: bool = False,
+    axes: Literal["source", "y-up"] = "source",
     progress=None,
     should_stop=None,
 ) -> None:
@@ -52,6 +60,8 @@ def write_ply(
         sh_degree: cut or fill the color coefficients to this degree (0..3). Some viewers accept only 0 or 3;
             None keeps the scene's own.
         normals: add nx ny nz, all zero, for readers that insist on them.
+        axes: "source" keeps x right, y down, z forward, as all splat PLYs have it. "y-up" writes x right, y up, z
+            backward and says so in a comment, which `read_ply` heeds and other programs do not.
         progress: called as ``progress(done, total)`` in Gaussians, after each chunk.
         should_stop: asked before each chunk; True leaves nothing behind.
 
@@ -67,7 +77,10 @@ def write_ply(
         raise FlashWorldError(f"{where}: sh_degree must be 0, 1, 2 or 3, got {sh_degree!r}.")
     coefficients = SH_COEFFICIENTS[sh_degree]
     names = written_names(coefficients, normals)
-    comments = [_AXES_COMMENT, *metadata_comments(gaussians.metadata, where)]
+    signs = signs_of_axes(axes)
+    comments = [AXES_COMMENTS[axes], *metadata_comments(gaussians.metadata, where)]
+    if gaussians.metadata.get(FILTER) == "antialiased":
+        comments.append("SplatRenderMode: mip")
     total = len(gaussians)
     header = [
         "ply",
@@ -81,7 +94,7 @@ def write_ply(
     with atomic_writer(path, where) as stream:
         stream.write("\n".join(header).encode("ascii"))
         stream.flush()
-        work = _WriteWork(gaussians, names, coefficients, normals, chunk, stream.tell(), where)
+        work = _WriteWork(gaussians, names, coefficients, normals, chunk, stream.tell(), where, signs)
         helpers = min(_MAX_WORKERS, os.cpu_count() or 1, -(-total // chunk)) - 1
         with ThreadPoolExecutor(max(1, helpers), where) as pool:
             running = [pool.submit(work.run_with_own_handle, stream.name) for _ in range(helpers)]
@@ -106,12 +119,14 @@ def read_ply(
     Ascii or binary of either byte order; properties in any order, of any number type, with any others between them.
     The degree follows from the number of ``f_rest_*`` (0, 9, 24, 45). Files without coefficients but with red,
     green, blue get degree 0. The layout of the official FlashWorld exporter (all coefficients in ``f_dc_*``) is
-    recognized. Quaternions are normalized; a zero one becomes the identity.
+    recognized. Discs (2DGS: two scales) get a third scale of 0, spheres (one scale) three equal ones; the smoothing
+    filter of mip-splatting (``filter_3D``) is applied. Quaternions are normalized; a zero one becomes the identity.
 
     Args:
         path: the file.
         frame: the world axes of the file. "opencv": y down, taken as is. "opengl": y up, z backward, turned by
-            half a turn around x. "auto": "opengl" for the official FlashWorld layout, else "opencv".
+            half a turn around x. "auto": "opengl" for the official FlashWorld layout and where our own comment says so,
+            else "opencv".
         invalid: rows with a NaN or an infinite value (after activation) are dropped and counted in the log, or
             an error.
         progress: called as ``progress(done, total)`` in rows, after each chunk.
@@ -132,8 +147,10 @@ def read_ply(
         raise FlashWorldError(f'{where}: invalid must be "drop" or "error", got {invalid!r}.')
     try:
         with RowReader(path, where, CHUNK_BYTES) as rows:
-            turn = frame == "opengl" or (frame == "auto" and rows.layout.kind == "flashworld")
-            metadata = metadata_from_comments(rows.header.comments, where)
+            comments = rows.header.comments
+            y_up = rows.layout.kind == "flashworld" or AXES_COMMENTS["y-up"] in comments
+            turn = frame == "opengl" or (frame == "auto" and y_up)
+            metadata = {**metadata_from_comments(comments, where), **_told(rows.layout, comments)}
             return activate(rows, metadata, turn=turn, invalid=invalid, progress=progress, should_stop=should_stop)
     except OSError as error:
         raise FlashWorldError(f"{where}: cannot be read: {error.strerror or error}.") from error
@@ -144,8 +161,9 @@ def ply_info(path: str | os.PathLike) -> dict:
 
     Returns:
         dict of JSON values: ``format``, ``bytes``, ``gaussians`` (None if it is no Gaussian scene, with ``reason``),
-        ``layout`` ("3dgs", "flashworld" or "rgb"), ``sh_degree``, ``properties`` of the vertices, ``elements`` (rows
-        by name), ``comments``, ``metadata``.
+        ``layout`` ("3dgs", "flashworld" or "rgb"), ``kind`` ("3dgs", "2dgs", "isotropic"), ``filter`` ("classic",
+        "antialiased"), ``up`` (the vertical axis, if a comment names one), ``sh_degree``, ``properties`` of the
+        vertices, ``elements`` (rows by name), ``comments``, ``metadata``.
 
     Raises:
         FlashWorldError: no file or no PLY.
@@ -168,9 +186,28 @@ def ply_info(path: str | os.PathLike) -> dict:
             raise FlashWorldError("ply_info: no vertex element.")
         layout = gaussian_layout(vertex, "ply_info")
         info.update(gaussians=vertex.count, layout=layout.kind, sh_degree=layout.sh_degree)
+        told = _told(layout, header.comments)
+        info.update(kind=told.get(KIND, layout.shape), filter=told.get(FILTER, "classic"))
+        info.update({"up": up} if (up := told_by_comments(header.comments).get("up")) else {})
     except FlashWorldError as error:
         info["reason"] = str(error)
     return info
+
+
+def recognizes_ply(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a PLY of any kind."""
+    return head.startswith((b"ply\n", b"ply\r", b"ply ", b"ply\t"))
+
+
+def _told(layout: PlyLayout, comments: tuple[str, ...]) -> dict[str, str]:
+    """Metadata of what changes the picture: discs, and the filter the opacities belong to."""
+    told = told_by_comments(comments)
+    told.pop("up", None)
+    if layout.filter_3d:
+        told[FILTER] = "antialiased"
+    if layout.shape == "2dgs":
+        told[KIND] = "2dgs"
+    return told
 
 
 class _WriteWork:
@@ -181,11 +218,11 @@ class _WriteWork:
     """
 
     def __init__(
-        self, gaussians, names: list[str], coefficients: int, normals: bool, chunk: int, body: int, where: str
+        self, gaussians, names: list[str], coefficients: int, normals: bool, chunk: int, body: int, where: str, signs
     ):
         self._gaussians, self._names, self._coefficients = gaussians, names, coefficients
         self._color = 6 if normals else 3
-        self._chunk, self._body, self._where = chunk, body, where
+        self._chunk, self._body, self._where, self._signs = chunk, body, where, signs
         self._starts = iter(range(0, len(gaussians), chunk))
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._done = self.reported = 0
@@ -199,6 +236,7 @@ class _WriteWork:
             while (start := self._take()) is not None:
                 check_stop(should_stop)
                 part = self._gaussians[start : start + self._chunk].detach().to("cpu", torch.float32)
+                part = part if self._signs is None else turned(part, self._signs)
                 packed = _pack(part, rows, self._coefficients, self._color)
                 _refuse_invalid(packed, self._names, start, self._where)
                 stream.seek(self._body + start * row_bytes)

@@ -21,6 +21,10 @@ HEADER_LIMIT = 1 << 20  # bytes; a header beyond this is no scene's
 METADATA_LIMIT = 6000  # bytes; some viewers look for end_header in the first 10 KB only
 _METADATA_LINE = 200  # characters; some C readers have short line buffers
 _METADATA_PREFIX = "flashworld "
+AXES_COMMENTS = {
+    "source": "axes: x right, y down, z forward (OpenCV)",
+    "y-up": "axes: x right, y up, z backward (OpenGL)",
+}
 _TYPES = {
     name: code
     for code, names in {
@@ -228,11 +232,14 @@ MEANS = ["x", "y", "z"]
 SCALES = [f"scale_{i}" for i in range(3)]
 QUATS = [f"rot_{i}" for i in range(4)]
 _COLORS = ["red", "green", "blue"]
+_FILTER_3D = "filter_3D"
+_MIP_WORDS = {"splatrendermode:mip", "antialiased1", "antialiased:1"}  # comments without spaces, lower case
+_DISC_WORDS = {"splatrendermode:2dgs"}
 
 
 @dataclasses.dataclass(frozen=True)
 class PlyLayout:
-    """The columns that matter, in the order the reader wants them: means, color, opacity, scales, quats.
+    """The columns that matter, in the order the reader wants them: means, color, opacity, scales, quats, filter.
 
     Attributes:
         kind: "3dgs": f_dc_0..2 and channel-major f_rest_*, what all tools share. "flashworld": the official
@@ -241,12 +248,24 @@ class PlyLayout:
         names: property names in canonical order.
         coefficients: K = (degree + 1)^2.
         color_scale: only for "rgb": factor from the stored number to 0..1.
+        scales: how many there are: 3, or 2 for discs (2DGS), or 1 for spheres.
+        quats: whether there are any; spheres need none.
+        filter_3d: whether the last column is mip-splatting's 3D smoothing filter, a standard deviation that every
+            Gaussian is still to be convolved with.
     """
 
     kind: Literal["3dgs", "flashworld", "rgb"]
     names: tuple[str, ...]
     coefficients: int
     color_scale: float = 1.0
+    scales: int = 3
+    quats: bool = True
+    filter_3d: bool = False
+
+    @property
+    def shape(self) -> str:
+        """What the Gaussians are: "3dgs", "2dgs" (discs) or "isotropic" (spheres)."""
+        return {3: "3dgs", 2: "2dgs", 1: "isotropic"}[self.scales]
 
     @property
     def sh_degree(self) -> int:
@@ -268,10 +287,13 @@ def gaussian_layout(vertex: PlyElement, where: str) -> PlyLayout:
     """
     present = set(vertex.names)
     if "packed_position" in present:
-        raise FlashWorldError(
-            f"{where}: this is a compressed PLY (packed_position); convert it to a standard 3DGS PLY first."
-        )
-    missing = [n for n in [*MEANS, "opacity", *SCALES, *QUATS] if n not in present]
+        raise FlashWorldError(f"{where}: this is a compressed PLY (packed_position); read it with read_scene.")
+    scales = next((n for n in (1, 2) if SCALES[n - 1] in present and SCALES[n] not in present), 3)
+    if SCALES[2] in present:
+        scales = 3
+    quats = scales > 1 or any(name in present for name in QUATS)
+    shape = [*SCALES[:scales], *(QUATS if quats else [])]
+    missing = [n for n in [*MEANS, "opacity", *shape] if n not in present]
     if missing:
         raise FlashWorldError(
             f"{where}: not a Gaussian scene: the vertex element lacks {', '.join(missing)}. "
@@ -294,11 +316,27 @@ def gaussian_layout(vertex: PlyElement, where: str) -> PlyLayout:
             f"{where}: {dc} f_dc_* and {rest} f_rest_* properties fit no spherical-harmonics degree; "
             f"expected 3 f_dc_* with 0, 9, 24 or 45 f_rest_*, or 12, 27 or 48 f_dc_* alone."
         )
-    names = (*MEANS, *color, "opacity", *SCALES, *QUATS)
+    filter_3d = _FILTER_3D in present
+    names = (*MEANS, *color, "opacity", *shape, *([_FILTER_3D] if filter_3d else []))
     lists = [p.name for p in vertex.properties if p.is_list and p.name in names]
     if lists:
         raise FlashWorldError(f"{where}: vertex property {lists[0]!r} is a list; expected one number per vertex.")
-    return PlyLayout(kind, names, coefficients, color_scale)
+    return PlyLayout(kind, names, coefficients, color_scale, scales, quats, filter_3d)
+
+
+def told_by_comments(comments: tuple[str, ...]) -> dict[str, str]:
+    """What comments of other writers say: ``filter`` ("antialiased"), ``kind`` ("2dgs"), ``up`` ("y", "-z", ...),
+    each only if they do."""
+    told = {}
+    for comment in comments:
+        words = "".join(comment.split()).lower()
+        if words in _MIP_WORDS:
+            told["filter"] = "antialiased"
+        elif words in _DISC_WORDS:
+            told["kind"] = "2dgs"
+        elif (up := re.fullmatch(r"vertical ?axis\s*[:=]?\s*([+-]?[xyz])", comment.strip().lower())) is not None:
+            told["up"] = up.group(1)
+    return told
 
 
 def _count(vertex: PlyElement, prefix: str, where: str) -> int:

@@ -229,7 +229,8 @@ def activate(
 def _fill(part: dict[str, np.ndarray], matrix: np.ndarray, columns: np.ndarray, layout: PlyLayout) -> None:
     """Activate one chunk of file numbers [n, C] into the arrays of ``part``."""
     n, k = len(matrix), layout.coefficients
-    means, color, opacity, scales, quats = np.split(columns, [3, 3 + 3 * k, 4 + 3 * k, 7 + 3 * k])
+    cuts = np.cumsum([3, 3 * k, 1, layout.scales, 4 if layout.quats else 0])
+    means, color, opacity, scales, quats, smoothing = np.split(columns, cuts)
     if layout.kind == "3dgs":  # channel-major rest: coefficient k of color c is f_rest_{c (K - 1) + k - 1}
         color = np.concatenate([color[:3], color[3:].reshape(3, k - 1).T.ravel()])
 
@@ -241,20 +242,41 @@ def _fill(part: dict[str, np.ndarray], matrix: np.ndarray, columns: np.ndarray, 
     take(color, part["sh"])
     if layout.kind == "rgb":
         part["sh"][:] = rgb_to_dc(part["sh"] * np.float32(layout.color_scale))
-    take(scales, part["scales"])
-    np.exp(part["scales"], out=part["scales"])
+    if layout.scales == 3:
+        take(scales, part["scales"])
+        np.exp(part["scales"], out=part["scales"])
+    else:  # a sphere has one for all axes, a disc none for the third
+        part["scales"][:] = np.exp(matrix[:, scales[[0, 0, 0] if layout.scales == 1 else [0, 1, 1]]])
+        if layout.scales == 2:
+            part["scales"][:, 2] = 0
     o = part["opacities"]
     np.negative(matrix[:, opacity[0]], out=o)
     np.exp(o, out=o)
     o += 1
     np.reciprocal(o, out=o)
+    if layout.filter_3d:
+        _smooth(part, matrix[:, smoothing[0]])
     q = part["quats"]
+    if not layout.quats:
+        q[:] = (1, 0, 0, 0)
+        return
     take(quats, q)
     squares = np.einsum("ij,ij->i", q, q)
     if len(squares) and not (squares.min() > 1e-30 and squares.max() < 1e30):
         q[:] = _normalized_carefully(q)
     else:
         q /= np.sqrt(squares)[:, None]
+
+
+def _smooth(part: dict[str, np.ndarray], sigma: np.ndarray) -> None:
+    """Convolve Gaussians with a sphere of ``sigma`` [n] each, as mip-splatting does before it draws them.
+
+    The variances add up, and the opacity shrinks by the ratio of the volumes ("Mip-Splatting", equation 9).
+    """
+    squares = part["scales"] ** 2
+    wider = squares + np.square(sigma)[:, None]
+    part["opacities"] *= np.sqrt((squares / np.maximum(wider, np.float32(1e-38))).prod(axis=1))
+    np.sqrt(wider, out=part["scales"])
 
 
 def _normalized_carefully(quats: np.ndarray) -> np.ndarray:

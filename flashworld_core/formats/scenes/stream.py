@@ -35,9 +35,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...cameras import Cameras
 from ...errors import FlashWorldError, check_stop
 from ...gaussians import SH_COEFFICIENTS, Gaussians
 from ...ops.select import importance
+from ...rendering.constants import ALPHA_MIN
 from ..files import atomic_writer
 
 MAGIC = b"FWSPLAT1"
@@ -45,7 +47,6 @@ ALIGN = 2048
 FIRST_CHUNK = 8 * ALIGN  # small: something to look at early
 CHUNK = 64 * ALIGN
 DEFAULT_BUDGET = 1_500_000
-ALPHA_MIN = 1 / 255
 _HEADER_LIMIT = 1 << 24  # bytes of JSON
 _SAMPLE = 50_000  # Gaussians looked at to find the scene's center and radius
 
@@ -148,6 +149,17 @@ def read_stream(path: str | os.PathLike) -> tuple[Gaussians, StreamInfo]:
         return Gaussians(*map(torch.from_numpy, empty), info.metadata), info
     joined = (torch.from_numpy(np.concatenate(column)) for column in zip(*chunks, strict=True))
     return Gaussians(*joined, info.metadata), info
+
+
+def poses_of(cameras: Cameras) -> list[dict]:
+    """Every view as the browser takes it: a camera-to-world pose in OpenCV axes and a vertical field of view."""
+    from ...geometry import matrices_to_quats, vertical_fov_degrees
+
+    c2w = cameras.camera_to_world.double().cpu()
+    quats = matrices_to_quats(c2w[:, :3, :3])
+    fovs = vertical_fov_degrees(cameras.intrinsics.double().cpu(), cameras.height)
+    rows = zip(c2w[:, :3, 3].tolist(), quats.tolist(), fovs.tolist(), strict=True)
+    return [{"position": p, "quaternion": q, "vertical_fov_degrees": fov} for p, q, fov in rows]
 
 
 def _tensors(gaussians: Gaussians, degree: int):

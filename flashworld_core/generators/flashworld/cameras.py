@@ -51,7 +51,7 @@ def resample_cameras(cameras: Tensor, count: int) -> Tensor:
     """
     _check_vectors("resample_cameras", cameras)
     if count < 1:
-        raise FlashWorldError(f"resample_cameras: at least one camera must be asked for, got {count}.")
+        raise FlashWorldError(f"At least one camera must be asked for, got {count}.")
     n = len(cameras)
     if n == 1 or count == 1:
         return cameras[:1].repeat(count, 1)

@@ -14,7 +14,9 @@ its dtype and device.
 
 from __future__ import annotations
 
+import functools
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,24 +25,81 @@ import torch
 from torch import nn
 
 from ...checkpoints.assign import assign, check_names_and_shapes, expected_shapes, single_precision_names
-from ...checkpoints.identify import FileKind, identify, wrong_file
-from ...checkpoints.manifest import METADATA_KEY, TEXT_FILES, TEXT_FOLDERS, WEIGHT_NAMES, Manifest
-from ...checkpoints.open import WeightFile, open_weights
+from ...checkpoints.identify import CHECKPOINT, FileKind, identify, open_model_weights, wrong_file
+from ...checkpoints.manifest import METADATA_KEY, TEXT_FILES, TEXT_FOLDERS, Manifest
+from ...checkpoints.open import WeightFile
 from ...errors import FlashWorldError, check_stop
 from ...models.wan_vae import find_vae, load_frame_encoder, missing_vae
+from ...progress import Progress
+from ..base import ModelFile
 from .checkpoint_names import PARTS
 from .config import FlashWorldConfig
+from .memory import memory_plan
+from .pipeline import NAME, FlashWorldModel, info_of
 from .presets import OFFICIAL_LICENSE, official_config
 
 if TYPE_CHECKING:
     from ...models.umt5 import TextEncoder
     from ...models.wan_vae import FrameEncoder
-    from .pipeline import FlashWorldModel
 
 logger = logging.getLogger(__name__)
 
-NAME = "flashworld"  # in manifests and in the table of generators
 MAX_POSITIONS = 65536  # rotary positions per axis; their tables are the one thing built before a file is read
+
+
+def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> ModelFile:
+    """Open a FlashWorld model for `generators.open_model`; only headers are read.
+
+    Args:
+        path, config: as in `load`.
+
+    Raises:
+        FlashWorldError: as `load`, for what can be told from names and shapes.
+    """
+    given = config
+    folder, weights, manifest = open_checkpoint(path, config)
+    config = config_of(manifest)
+    beside = {"vae": find_vae(folder), "text_encoder": find_text_encoder(folder)}
+
+    def load_parts(*, dtype=None, device="cpu", parts=None, progress: Progress | None = None) -> FlashWorldModel:
+        parts, progress = dict(parts or {}), progress or Progress()
+        if unknown := sorted(set(parts) - {"vae", "text_encoder"}):
+            raise FlashWorldError(f"A FlashWorld model takes vae and text_encoder beside it, not {', '.join(unknown)}.")
+        return load(
+            path,
+            dtype=dtype,
+            device=device,
+            **parts,
+            config=given,
+            progress=progress.report,
+            should_stop=progress.should_stop,
+        )
+
+    def convert(target, dtype=None, progress: Progress | None = None) -> Path:
+        from .export import convert as write
+
+        progress = progress or Progress()
+        return write(path, target, dtype, config=given, progress=progress.report, should_stop=progress.should_stop)
+
+    parameters = sum(math.prod(entry.shape) for entry in weights.entries.values())
+    return ModelFile(
+        info_of(config, manifest.license, parameters),
+        load_parts,
+        functools.partial(memory_plan, config),
+        manifest.compute_dtype,
+        {name: place for name, place in beside.items() if place is not None},
+        convert,
+    )
+
+
+def published_model() -> ModelFile:
+    """Describe the published model, which planning needs no file for."""
+
+    def load_parts(**_) -> FlashWorldModel:
+        raise FlashWorldError(f"The published weights do not come with this package: {CHECKPOINT}, and give its path.")
+
+    config = official_config()
+    return ModelFile(info_of(config, OFFICIAL_LICENSE), load_parts, functools.partial(memory_plan, config))
 
 
 def load(
@@ -75,7 +134,6 @@ def load(
             not belong together, are cut short or damaged, no VAE.
         Cancelled: ``should_stop`` answered True.
     """
-    from .pipeline import FlashWorldModel
 
     folder, weights, manifest = open_checkpoint(path, config)
     config = config_of(manifest)
@@ -139,7 +197,7 @@ def open_checkpoint(path: str | Path, config: FlashWorldConfig | None = None) ->
     if path.is_file() and path.name == "config.json":
         path = path.parent
     folder = path if path.is_dir() else path.parent
-    weights = open_weights(_weights_in(path) if path.is_dir() else path)
+    weights = open_model_weights(path)
     kind = identify(weights)
     if kind.name == "flashworld pre-trained" and config is not None:
         kind = FileKind("flashworld", "", "")  # the sizes given decide, in `check_parts`
@@ -168,18 +226,6 @@ def config_of(manifest: Manifest) -> FlashWorldConfig:
     return FlashWorldConfig.from_dict(manifest.config)
 
 
-def _weights_in(folder: Path) -> Path:
-    found = next((folder / name for name in WEIGHT_NAMES if (folder / name).is_file()), None)
-    if found is not None:
-        return found
-    if (folder / "model_index.json").is_file():
-        raise FlashWorldError(
-            f"load: {folder} is a diffusers pipeline, not FlashWorld; give it as vae= and text_encoder= if it is "
-            "Wan2.2-TI2V-5B-Diffusers, and FlashWorld's model.ckpt as the model."
-        )
-    return folder  # shards with an index, or a single file of another name
-
-
 def _manifest(path: Path, weights: WeightFile) -> Manifest | None:
     """The manifest of a folder's config.json, else of the file's metadata."""
     inside = weights.metadata.get(METADATA_KEY)
@@ -204,7 +250,7 @@ def _require_official(weights: WeightFile, official: FlashWorldConfig) -> None:
     found = weights.shapes["transformer.patch_embedding.weight"]
     if found != expected:
         raise FlashWorldError(
-            f"load: {weights.path} is a FlashWorld checkpoint of another size than the published one (patch embedding "
+            f"{weights.path} is a FlashWorld checkpoint of another size than the published one (patch embedding "
             f"{list(found)}, not {list(expected)}) and carries no config; give config=, or its whole folder."
         )
 
@@ -224,12 +270,12 @@ def _check_plausible(weights: WeightFile, config: FlashWorldConfig) -> None:
         stored = (*weights.shapes.get(name, ()), 0)[0]
         if stated != stored:
             raise FlashWorldError(
-                f"load: the tensors of {weights.path} do not fit the FlashWorld model: "
+                f"The tensors of {weights.path} do not fit the FlashWorld model: "
                 f"{what} {stored} ({name}) instead of {stated}."
             )
     if blocks > len(weights.entries) or config.max_positions > MAX_POSITIONS:
         raise FlashWorldError(
-            f"load: the config of {weights.path} is not its own: {blocks} blocks and {config.max_positions} positions "
+            f"The config of {weights.path} is not its own: {blocks} blocks and {config.max_positions} positions "
             f"for a file of {len(weights.entries)} tensors."
         )
 
@@ -249,7 +295,7 @@ def build_parts(config: FlashWorldConfig) -> dict[str, nn.Module]:
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         if isinstance(error, FlashWorldError):
             raise
-        raise FlashWorldError(f"load: no network can be built from the config: {error}") from error
+        raise FlashWorldError(f"No network can be built from the config: {error}") from error
 
 
 def check_parts(weights: WeightFile, modules: dict[str, nn.Module]) -> None:

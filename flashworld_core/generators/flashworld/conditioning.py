@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -23,14 +22,17 @@ from .config import FlashWorldConfig
 
 if TYPE_CHECKING:
     from ...media.images import ImageLike
+    from ..base import Request
 
-logger = logging.getLogger(__name__)
 SCHEDULE_ENTRIES = 1000
+TEXT_EMBEDS = "text_embeds"  # option: [1, L, D] embedding in place of the text encoder's
+NOISE = "noise"  # option: a `flow.noise.NoiseSource` in place of the seed's
+OPTIONS = (TEXT_EMBEDS, NOISE)
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
-    """A checked request: what `FlashWorldModel.generate` hands to the sampler, and the way back.
+class Prepared:
+    """A checked request in the networks' form: what the sampler is given, and the way back.
 
     Attributes:
         conditions: the networks' input.
@@ -51,58 +53,70 @@ class Request:
         return dataclasses.replace(self.frame.apply(gaussians), metadata=dict(self.metadata))
 
 
+def check_request(config: FlashWorldConfig, request: Request) -> None:
+    """Refuse a request the model cannot carry out, before any work.
+
+    Raises:
+        FlashWorldError: nothing to make a scene from, an empty path, more than one image, options of other
+            generators, or views as in `check_views`.
+    """
+    if not request.images and not request.prompt.strip() and request.options.get(TEXT_EMBEDS) is None:
+        raise FlashWorldError("Give an image, a prompt, or both; there is nothing to make a scene from.")
+    if len(request.images) > 1:
+        raise FlashWorldError(f"The model takes one image, got {len(request.images)}.")
+    if unknown := sorted(set(request.options) - set(OPTIONS)):
+        raise FlashWorldError(f"FlashWorld takes no option {', '.join(unknown)}; it knows {', '.join(OPTIONS)}.")
+    if len(request.cameras) == 0:
+        raise FlashWorldError("The camera path is empty; it needs at least one camera.")
+    width, height = request.size or (request.cameras.width, request.cameras.height)
+    count = len(request.cameras) if request.views is None else request.views
+    check_views(config, width, height, count, request.images[0].view if request.images else 0)
+    _timestep_indices(config, request.steps)
+
+
 def prepare_request(
     config: FlashWorldConfig,
-    cameras: Cameras,
+    request: Request,
     *,
     embed: Callable[[str], Tensor],
-    image: ImageLike | None = None,
-    prompt: str = "",
-    image_index: int = 0,
-    steps: int | Sequence[int] | None = None,
-    width: int | None = None,
-    height: int | None = None,
-    views: int | None = None,
-    described: bool = False,
     origin: dict | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> Request:
-    """Check a request and prepare it; arguments and errors as in `pipeline.FlashWorldModel.generate`.
+) -> Prepared:
+    """Check a request and bring it into the networks' form.
 
     Args:
         embed: the text encoder, called once, after every check: prompt to [1, L, D].
-        described: ``embed`` says something even of an empty prompt.
         origin: metadata entries to begin with (generator, model, seed).
+        should_stop: asked before the text is encoded.
+
+    Raises:
+        FlashWorldError: as `check_request`, and an image that cannot be read.
+        Cancelled: ``should_stop`` answered True.
     """
-    if image is None and not prompt.strip() and not described:
-        raise FlashWorldError("generate: give an image, a prompt, or both; there is nothing to make a scene from.")
-    if len(cameras) == 0:
-        raise FlashWorldError("generate: the camera path is empty; it needs at least one camera.")
-    width, height = cameras.width if width is None else width, cameras.height if height is None else height
-    count = len(cameras) if views is None else views
-    check_views(config, width, height, count, image_index)
-    if count != config.views:
-        logger.info("The model was trained on %d views; this path has %d.", config.views, count)
-    indices = _timestep_indices(config, steps)
+    check_request(config, request)
+    cameras = request.cameras
+    width, height = request.size or (cameras.width, cameras.height)
+    indices = _timestep_indices(config, request.steps)
     schedule = shifted_schedule(config.shift, SCHEDULE_ENTRIES).select(indices)
 
-    pixels = None
+    pixels, image_index = None, 0
     crop = Crop.centered(cameras.width, cameras.height, width, height)
-    if image is not None:
-        pixels, crop = prepare_image(image, width, height)
+    if request.images:
+        image_index = request.images[0].view
+        pixels, crop = prepare_image(request.images[0].image, width, height)
     cameras = crop.adjust_intrinsics(cameras)
-    vectors, cameras, frame = normalize_path(cameras, views)
+    vectors, cameras, frame = normalize_path(cameras, request.views)
     check_stop(should_stop)
-    conditions = Conditions(vectors, width, height, embed(prompt), pixels, image_index)
+    conditions = Conditions(vectors, width, height, embed(request.prompt), pixels, image_index)
     metadata = {
         **(origin or {}),
-        PROMPT_SHA256: hashlib.sha256(prompt.encode()).hexdigest()[:16],
+        PROMPT_SHA256: hashlib.sha256(request.prompt.encode()).hexdigest()[:16],
         TRAJECTORY_SHA256: path_hash(cameras),
         SCENE_SCALE: frame.scale,
         FOCAL_PX: mean_focal(cameras),
         TIMESTEP_INDICES: indices,
     }
-    return Request(conditions, cameras, frame, schedule, metadata)
+    return Prepared(conditions, cameras, frame, schedule, metadata)
 
 
 def check_views(config: FlashWorldConfig, width: int, height: int, views: int, image_index: int = 0) -> None:
@@ -113,24 +127,22 @@ def check_views(config: FlashWorldConfig, width: int, height: int, views: int, i
     """
     _check_size(config, width, height)
     if not 1 <= views <= config.max_positions:
-        raise FlashWorldError(f"generate: the model takes 1 to {config.max_positions} views, got {views}.")
+        raise FlashWorldError(f"The model takes 1 to {config.max_positions} views, got {views}.")
     if not 0 <= image_index < views:
-        raise FlashWorldError(
-            f"generate: image_index {image_index} names no view; the path has views 0 to {views - 1}."
-        )
+        raise FlashWorldError(f"image_index {image_index} names no view; the path has views 0 to {views - 1}.")
 
 
 def _check_size(config: FlashWorldConfig, width: int, height: int) -> None:
     rows, columns = config.size_multiple
     if width < 1 or height < 1 or width % columns or height % rows:
         raise FlashWorldError(
-            f"generate: the model cannot make {width}x{height}; the width must be a multiple of {columns} "
+            f"The model cannot make {width}x{height}; the width must be a multiple of {columns} "
             f"(nearest: {_nearest_multiples(width, columns)}), the height of {rows} "
             f"(nearest: {_nearest_multiples(height, rows)})."
         )
     widest, highest = columns * config.max_positions, rows * config.max_positions
     if width > widest or height > highest:
-        raise FlashWorldError(f"generate: the model takes images up to {widest}x{highest}, got {width}x{height}.")
+        raise FlashWorldError(f"The model takes images up to {widest}x{highest}, got {width}x{height}.")
 
 
 def _nearest_multiples(value: int, factor: int) -> str:
@@ -144,7 +156,7 @@ def _timestep_indices(config: FlashWorldConfig, steps: int | Sequence[int] | Non
     if not isinstance(steps, int):
         return [int(i) for i in steps]
     if not 1 <= steps <= SCHEDULE_ENTRIES:
-        raise FlashWorldError(f"generate: steps must be 1..{SCHEDULE_ENTRIES}, got {steps}.")
+        raise FlashWorldError(f"steps must be 1..{SCHEDULE_ENTRIES}, got {steps}.")
     return [i * SCHEDULE_ENTRIES // steps for i in range(steps)]
 
 
@@ -210,9 +222,7 @@ class Crop:
         therefore be one pixel short of the exact aspect ratio.
         """
         if min(source_width, source_height, width, height) < 1:
-            raise FlashWorldError(
-                f"prepare_image: sizes must be positive, got {source_width}x{source_height} to {width}x{height}."
-            )
+            raise FlashWorldError(f"Sizes must be positive, got {source_width}x{source_height} to {width}x{height}.")
         scale = max(height / source_height, width / source_width)
         # A strip thinner than the target's shape allows would give an empty box; one pixel is the least.
         box_width, box_height = max(int(width / scale), 1), max(int(height / scale), 1)
@@ -242,7 +252,7 @@ class Crop:
                 return cameras.resized(*target)
             else:
                 raise FlashWorldError(
-                    f"prepare_image: the cameras are for a {size[0]}x{size[1]} image, but the image is "
+                    f"The cameras are for a {size[0]}x{size[1]} image, but the image is "
                     f"{source[0]}x{source[1]} and the scene is made at {target[0]}x{target[1]}; give cameras for one "
                     "of these two sizes (or of the same shape)."
                 )

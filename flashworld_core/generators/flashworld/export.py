@@ -14,22 +14,23 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ...checkpoints import DTYPES
 from ...checkpoints.assign import single_precision_names, target_dtype
 from ...checkpoints.manifest import Manifest
 from ...checkpoints.open import FP8
 from ...checkpoints.write import nbytes, write_safetensors
 from ...errors import FlashWorldError
 from ...formats.files import atomic_writer
-from .checkpoint import NAME, build_parts, check_parts, config_of, open_checkpoint
+from .checkpoint import build_parts, check_parts, config_of, open_checkpoint
 from .checkpoint_names import PARTS
 from .config import FlashWorldConfig
+from .pipeline import NAME
 from .transformer import FlashWorldTransformer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 logger = logging.getLogger(__name__)
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def convert(
@@ -65,12 +66,12 @@ def convert(
     """
     target = Path(target).expanduser()
     if dtype is not None and dtype not in DTYPES:
-        raise FlashWorldError(f"convert: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+        raise FlashWorldError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
     if target.suffix != ".safetensors":
-        raise FlashWorldError(f"convert: the target must end in .safetensors, got {target}.")
+        raise FlashWorldError(f"The target must end in .safetensors, got {target}.")
     _, weights, manifest = open_checkpoint(source, config)
     if target.exists() and target.samefile(weights.path):
-        raise FlashWorldError(f"convert: {target} is the source itself; choose another name.")
+        raise FlashWorldError(f"{target} is the source itself; choose another name.")
     modules = build_parts(config_of(manifest))
     check_parts(weights, modules)
 
@@ -80,8 +81,12 @@ def convert(
         for name, entry in weights.entries.items():
             if name.startswith(f"{part}."):
                 if entry.dtype is None or entry.dtype in FP8:
-                    raise FlashWorldError(f"convert: {name} in {weights.path} is stored in 8 bits; use the original.")
-                wanted = entry.dtype if dtype is None else target_dtype(name, entry.dtype, DTYPES[dtype], keep)
+                    raise FlashWorldError(f"{name} in {weights.path} is stored in 8 bits; use the original.")
+                wanted = (
+                    entry.dtype
+                    if dtype is None
+                    else target_dtype(name, entry.dtype, getattr(torch, DTYPES[dtype]), keep)
+                )
                 tensors[name] = (entry.shape, wanted)
     _check_space(target, sum(nbytes(*spec) for spec in tensors.values()))
     with atomic_writer(target, "convert") as stream:
@@ -95,10 +100,10 @@ def convert(
 def _check_space(target: Path, needed: int) -> None:
     folder = target.resolve().parent
     if not folder.is_dir():
-        raise FlashWorldError(f"convert: the folder {folder} does not exist; create it first.")
+        raise FlashWorldError(f"The folder {folder} does not exist; create it first.")
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise FlashWorldError(f"convert: {target} needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free.")
+        raise FlashWorldError(f"{target} needs {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free.")
 
 
 # In a folder's order of appearance: the manifest comes last, so that a folder that has one is complete.
@@ -148,7 +153,7 @@ def save_folder(
         FlashWorldError: a text encoder without tokenizer, or a folder that cannot be written.
     """
     if (text_encoder is None) != (tokenizer is None):
-        raise FlashWorldError("save_folder: text_encoder and tokenizer belong together; give both or neither.")
+        raise FlashWorldError("text_encoder and tokenizer belong together; give both or neither.")
     folder = Path(folder).expanduser()
     manifest = Manifest(NAME, config.to_dict(), license, compute_dtype, notes or {})
     Manifest.from_json(manifest.to_json(), "the new manifest")  # what cannot be read back must not be written
@@ -156,7 +161,7 @@ def save_folder(
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     except OSError as error:
-        raise FlashWorldError(f"save_folder: {folder} cannot be written: {error}.") from error
+        raise FlashWorldError(f"{folder} cannot be written: {error}.") from error
     try:
         keep = single_precision_names(FlashWorldTransformer)
         model = {f"transformer.{name}": t for name, t in _state(transformer).items()}
@@ -172,7 +177,7 @@ def save_folder(
                 (folder / name).parent.mkdir(exist_ok=True)
                 os.replace(temporary / name, folder / name)
     except OSError as error:
-        raise FlashWorldError(f"save_folder: {folder} cannot be written: {error}.") from error
+        raise FlashWorldError(f"{folder} cannot be written: {error}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

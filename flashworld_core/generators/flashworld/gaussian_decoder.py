@@ -127,7 +127,7 @@ class GaussianDecoder(nn.Module):
         expected = (latents.shape[0], self.config.feature_channels, *latents.shape[2:])
         if latents.ndim != 4 or latents.shape[1] != self.config.latent_channels or tuple(features.shape) != expected:
             raise FlashWorldError(
-                f"GaussianDecoder: latents must be [N, {self.config.latent_channels}, h, w] and features "
+                f"Latents must be [N, {self.config.latent_channels}, h, w] and features "
                 f"[N, {self.config.feature_channels}, h, w], got {list(latents.shape)} and {list(features.shape)}."
             )
         dtype = self.extra_conv_in.weight.dtype
@@ -163,7 +163,7 @@ def gaussians_from_raw(
     coefficients, rest = divmod(channels // num_points - 11, 3)
     if channels % num_points or rest or coefficients not in (1, 4, 9, 16) or tuple(cameras.shape) != (n, 11):
         raise FlashWorldError(
-            f"gaussians_from_raw: {channels} channels with {num_points} points per pixel and cameras of shape "
+            f"{channels} channels with {num_points} points per pixel and cameras of shape "
             f"{list(cameras.shape)} do not fit: expected {num_points} x (11 + 3 K) channels and [{n}, 11] cameras."
         )
     raw = raw.float().unflatten(1, (num_points, -1)).movedim(2, -1)  # [N, P, rows, columns, 11 + 3 K]

@@ -8,9 +8,7 @@ at full size; `choose_chunk` keeps a margin).
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +16,9 @@ from torch import Tensor, nn
 from ...checkpoints.assign import cast
 from ...errors import FlashWorldError
 from ...runtime.memory import MemoryPlan, StageMemory, largest_chunk, peak_bytes
-from ...runtime.stages import module_device
+from ...runtime.stages import DEFAULT_CHUNK
 from .config import FlashWorldConfig
-from .sampler import DEFAULT_CHUNK
 
-if TYPE_CHECKING:
-    from .pipeline import FlashWorldModel
-
-logger = logging.getLogger(__name__)
 _DEVICES = ("cpu", "cuda")
 FLOAT32_BYTES = 4
 # UMT5-XXL, the text encoder of every Wan-sized model: embedding, 24 blocks of attention and gated feed-forward.
@@ -64,11 +57,11 @@ def memory_plan(
     views, height, width = views or config.views, height or config.height, width or config.width
     chunk = min(views_per_chunk or DEFAULT_CHUNK, views)
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise FlashWorldError(f"memory_plan: dtype must be float32, bfloat16 or float16, got {dtype}.")
+        raise FlashWorldError(f"dtype must be float32, bfloat16 or float16, got {dtype}.")
     if device_type not in _DEVICES:
-        raise FlashWorldError(f"memory_plan: device_type must be one of {_DEVICES}, got {device_type!r}.")
+        raise FlashWorldError(f"device_type must be one of {_DEVICES}, got {device_type!r}.")
     if min(views, chunk) < 1:
-        raise FlashWorldError(f"memory_plan: views and views_per_chunk must be at least 1, got {views} and {chunk}.")
+        raise FlashWorldError(f"views and views_per_chunk must be at least 1, got {views} and {chunk}.")
     rows, columns = config.latent_size(height, width)
 
     # What the sampler holds: the assembled input from the first step on, and a few float32 latents.
@@ -119,29 +112,6 @@ def choose_chunk(
         largest,
         resident=resident,
     )
-
-
-def fitting_chunk(model: FlashWorldModel, *, views: int, height: int, width: int) -> int | None:
-    """``views_per_chunk`` for a model that is loaded already, from what its GPU has left; None on the CPU.
-
-    If nothing fits it says so in the log and answers 1: the plan is an estimate, and trying costs little.
-    """
-    device = module_device(model.decoder)
-    if device.type != "cuda":
-        return None
-    options = {"views": views, "height": height, "width": width, "dtype": model.dtype}
-    # What the driver has left, and what torch holds in reserve.
-    free = torch.cuda.mem_get_info(device)[0]
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    plan = memory_plan(model.config, **options)
-    networks = {"transformer": model.transformer, "decoder": model.decoder, "encoder": model.encoder}
-    resident = [name for name, module in networks.items() if module_device(module) == device]
-    weights = sum(plan[name].weights for name in resident)
-    try:
-        return choose_chunk(model.config, free + weights, resident=resident, **options)
-    except FlashWorldError as error:
-        logger.warning("%s", error)
-        return 1
 
 
 def text_bytes(config: FlashWorldConfig, dtype: torch.dtype, parameters: int | None = None) -> tuple[int, int] | None:

@@ -1,79 +1,60 @@
-"""`FlashWorldModel`: the loaded parts together, and the road from a user's request to a scene in the user's world."""
+"""`FlashWorldModel`: the networks, and the way from a request to a scene in the user's world."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ...cameras import Cameras
 from ...checkpoints.assign import cast
 from ...errors import FlashWorldError
-from ...flow.noise import NoiseSource, SeededNoise
+from ...flow.noise import SeededNoise
 from ...gaussians import GENERATOR, MODEL_ID, SEED, VERSION, Gaussians
-from ...rendering.render import Backend
-from ...runtime.stages import ResidentStages, Stages
-from .conditioning import Request, prepare_request
+from ...models.umt5 import TextSpec
+from ...runtime.memory import MemoryPlan
+from ...runtime.stages import ResidentStages, Stages, module_device
+from ..base import Generation, GeneratorInfo, Request, RunOptions
+from .conditioning import NOISE, TEXT_EMBEDS, Prepared, check_request, prepare_request, rendering_cameras
 from .config import FlashWorldConfig
+from .memory import choose_chunk, memory_plan
 from .sampler import FewStepSampler, SamplerStep
 
 if TYPE_CHECKING:
-    from ...media.images import ImageLike
     from ...models.wan_vae import FrameEncoder
     from .gaussian_decoder import GaussianDecoder
     from .transformer import FlashWorldTransformer
 
+logger = logging.getLogger(__name__)
+NAME = "flashworld"  # in manifests and in the table of generators
+
 
 class Text(Protocol):
-    """What a model needs of a text encoder; `text.TextEncoder` is one."""
+    """What a model needs of a text encoder; `models.umt5.TextEncoder` is one."""
 
     def encode(self, prompts: str) -> Tensor:
         """[1, L, D] embedding, padding rows zero; the prompt prefix is the encoder's business."""
 
 
-@dataclasses.dataclass(frozen=True)
-class GenerationStep:
-    """What ``on_step`` is told at the end of a step.
-
-    Attributes:
-        sampled: the sampler's own account, in the normalized frame.
-        request: what is being made.
-    """
-
-    sampled: SamplerStep
-    request: Request
-
-    @property
-    def index(self) -> int:
-        """The step, 0-based."""
-        return self.sampled.index
-
-    @property
-    def steps(self) -> int:
-        """How many steps there are."""
-        return self.sampled.steps
-
-    @property
-    def preview(self) -> Tensor:
-        """[H, W, 3] float32 in [0, 1] on the CPU: views of the scene so far."""
-        return self.sampled.preview
-
-    @property
-    def gaussians(self) -> Gaussians:
-        """The scene so far in the user's world; made when asked for, since it is a copy."""
-        return self.request.finish(self.sampled.gaussians)
-
-    def most_important(self, count: int) -> Gaussians:
-        """At most ``count`` Gaussians, those that show most from the generated views, in the user's world: a preview
-        at a fraction of what a copy of the whole scene takes."""
-        from ...ops.select import budget
-        from .conditioning import rendering_cameras
-
-        viewpoints = rendering_cameras(self.request.conditions).positions
-        return self.request.finish(budget(self.sampled.gaussians, count, viewpoints))
+def info_of(config: FlashWorldConfig, license: str = "", parameters: int = 0) -> GeneratorInfo:
+    """Say what a model of these sizes is and takes."""
+    rows, columns = config.size_multiple
+    return GeneratorInfo(
+        name=NAME,
+        model_id=config.model_id,
+        license=license,
+        views=config.views,
+        width=config.width,
+        height=config.height,
+        steps=len(config.timestep_indices),
+        size_multiple=(columns, rows),
+        max_views=config.max_positions,
+        text=TextSpec(config.transformer.text_dim, config.text_length, config.prompt_prefix),
+        vae=config.vae,
+        parameters=parameters,
+    )
 
 
 @dataclasses.dataclass
@@ -84,7 +65,6 @@ class FlashWorldModel:
         config: sizes.
         transformer, decoder, encoder: the networks, in eval mode.
         text: the text encoder; None where embeddings are given instead.
-        model_id: which weights these are.
         license: the license of the weights in one line.
     """
 
@@ -93,14 +73,16 @@ class FlashWorldModel:
     decoder: GaussianDecoder
     encoder: FrameEncoder
     text: Text | None = None
-    model_id: str = ""
     license: str = ""
-    generator = "flashworld"
 
     def __post_init__(self):
-        self.model_id = self.model_id or self.config.model_id
         for module in (self.transformer, self.decoder, self.encoder):
             module.eval().requires_grad_(False)
+
+    @property
+    def info(self) -> GeneratorInfo:
+        """What the model is and takes."""
+        return info_of(self.config, self.license)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -108,8 +90,8 @@ class FlashWorldModel:
         return self.transformer.patch_embedding.weight.dtype
 
     @property
-    def modules(self) -> dict[str, Any]:
-        """The parts by stage name, as `stages.Stages` wants them."""
+    def networks(self) -> dict[str, Any]:
+        """The networks by stage name."""
         return {
             "text": self.text,
             "encoder": self.encoder,
@@ -129,145 +111,106 @@ class FlashWorldModel:
             self.text.to(device)
         return self
 
-    def generate(
-        self,
-        cameras: Cameras,
-        *,
-        image: ImageLike | None = None,
-        prompt: str = "",
-        image_index: int = 0,
-        seed: int = 0,
-        steps: int | Sequence[int] | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        views: int | None = None,
-        text_embeds: Tensor | None = None,
-        views_per_chunk: int | None = None,
-        backend: Backend = "auto",
-        stages: Stages | None = None,
-        noise: NoiseSource | None = None,
-        progress: Callable[..., None] | None = None,
-        should_stop: Callable[[], bool] | None = None,
-        on_step: Callable[[GenerationStep], None] | None = None,
-    ) -> Gaussians:
-        """Generate a scene from a picture and/or a sentence along a camera path.
+    def check(self, request: Request) -> list[str]:
+        """Refuse what the model cannot make (`conditioning.check_request`); remark on what it was not made for."""
+        check_request(self.config, request)
+        if self.text is None and request.options.get(TEXT_EMBEDS) is None:
+            raise FlashWorldError(
+                "The model was loaded without a text encoder, which even an empty prompt needs; load one "
+                "(text_encoder=...) or give text_embeds."
+            )
+        width, height = request.size or (request.cameras.width, request.cameras.height)
+        views = len(request.cameras) if request.views is None else request.views
+        made_for = self.config.views, self.config.width * self.config.height
+        if all(0.5 <= ratio <= 2 for ratio in (views / made_for[0], width * height / made_for[1])):
+            return []
+        return [
+            f"This path has {views} views of {width}x{height}; {self.config.model_id} was trained on "
+            f"{self.config.views} of {self.config.width}x{self.config.height} and is at its best near that."
+        ]
 
-        The same seed and request give the same scene: on the CPU to the last bit, for every ``views_per_chunk``. On a
-        GPU the numbers drawn are the same, but kernels chosen for another chunk size may round differently.
+    def memory_plan(
+        self, *, views: int, height: int, width: int, device_type: str, views_per_chunk: int | None = None
+    ) -> MemoryPlan:
+        """Plan the memory of a generation in the precision the model was loaded in, see `memory.memory_plan`."""
+        size = {"views": views, "height": height, "width": width}
+        return memory_plan(
+            self.config, **size, dtype=self.dtype, device_type=device_type, views_per_chunk=views_per_chunk
+        )
+
+    def generate(self, request: Request, run: RunOptions | None = None) -> Generation:
+        """Generate a scene from an image and/or a prompt along a camera path.
+
+        The same request gives the same scene: on the CPU to the last bit, for every ``views_per_chunk`` and the same
+        number of threads. On a GPU the numbers drawn are the same, but kernels chosen for another chunk size may round
+        differently.
 
         Args:
-            cameras: the path, in the user's world (OpenCV axes). Every camera is one generated view.
-            image: what ``prepare_image`` takes: path, data URL, Pillow image, array or tensor [H, W, 3]. It is
-                cropped about its center to the generated size's shape.
-            prompt: the sentence, without prefix.
-            image_index: the view, 0-based, that the image shows.
-            seed: of every random draw, 0..2^64 - 1.
-            steps: None for the model's own timesteps; a number for that many, evenly spaced in the schedule; or
-                indices into the 1000-entry schedule, rising.
-            width, height: size of the generated views in pixels; default: the cameras' own size. Cameras of the
-                original image's size are carried along with the crop.
-            views: resample the path to this many cameras; None takes them as they are. Models are at their best
-                with ``config.views``.
-            text_embeds: [1, L, D] embedding in place of the text encoder's; the prompt then only goes on record.
-            views_per_chunk: views decoded, rendered and encoded together: the knob for peak memory (`memory`). None
-                takes what a GPU has room for, at most `sampler.DEFAULT_CHUNK`, and that where ``stages`` are given.
-            backend: renderer.
-            stages: loads and unloads parts; None leaves each where it is.
-            noise: source of random numbers in place of the seed's.
-            progress: ``progress(done, total, preview)``, several times per step; the preview [H, W, 3] comes once
-                per step and is None otherwise.
-            should_stop: asked before every network pass and chunk.
-            on_step: called with a `GenerationStep` at the end of each step.
+            request: one image at most. Option ``text_embeds`` [1, L, D] takes the text encoder's place (the prompt
+                then only goes on record), ``noise`` the seed's.
+            run: how; ``views_per_chunk`` None takes what a GPU has room for, at most
+                `runtime.stages.DEFAULT_CHUNK`, and that where ``stages`` are given.
 
         Returns:
-            The scene in the user's world: the cameras given see what the model rendered. ``metadata`` tells
-            generator, model_id, seed, prompt_sha256, trajectory_sha256 (first 16 digits of each), scene_scale (world
-            units per normalized unit), focal_px (of the generated views, mean), timestep_indices, version.
+            The scene in the user's world: the cameras that come with it see what the model rendered. The keys of its
+            metadata are constants of `flashworld_core.gaussians`.
 
         Raises:
             FlashWorldError: neither image nor prompt, a view or size that does not exist, and the like.
-            Cancelled: ``should_stop`` answered True.
+            Cancelled: ``run.progress`` wants to stop.
         """
-        hosted, stages = stages is not None, stages or ResidentStages(self.modules)
-        noise = noise or SeededNoise(seed)
+        run = run or RunOptions()
+        stages = run.stages or ResidentStages(self.networks)
+        noise = request.options.get(NOISE) or SeededNoise(request.seed)
         sampler = FewStepSampler(
             self.config,
             self.transformer,
             self.decoder,
             self.encoder,
             stages=stages,
-            views_per_chunk=views_per_chunk,
-            backend=backend,
+            views_per_chunk=run.views_per_chunk,
+            backend=run.backend,
         )
-        request = self.prepare(
-            cameras,
-            image=image,
-            prompt=prompt,
-            image_index=image_index,
-            seed=seed,
-            steps=steps,
-            width=width,
-            height=height,
-            views=views,
-            text_embeds=text_embeds,
-            stages=stages,
-            should_stop=should_stop,
-        )
-        if views_per_chunk is None and not hosted:
-            from .memory import fitting_chunk
+        prepared = self.prepare(request, run)
+        if run.views_per_chunk is None and run.stages is None:
+            given = prepared.conditions
+            sampler.chunk = self.fitting_chunk(len(given.cameras), given.height, given.width) or sampler.chunk
+        previews: list[Tensor] = []
 
-            given = request.conditions
-            size = {"views": len(given.cameras), "height": given.height, "width": given.width}
-            sampler.chunk = fitting_chunk(self, **size) or sampler.chunk
+        def on_step(step: SamplerStep) -> None:
+            previews[:] = [step.preview]
+            if run.on_step is not None:
+                run.on_step(_step(step, prepared))
+
+        watched = run.on_step is not None or run.progress.report is not None
         scene = sampler.sample(
-            request.conditions,
-            request.schedule,
+            prepared.conditions,
+            prepared.schedule,
             noise,
-            progress=progress,
-            should_stop=should_stop,
-            on_step=None if on_step is None else lambda step: on_step(GenerationStep(step, request)),
+            progress=run.progress,
+            on_step=on_step if watched else None,
         )
         with stages("renderer"):
-            return request.finish(scene)
+            scene = prepared.finish(scene)
+        steps = len(prepared.schedule)
+        return Generation(scene, prepared.cameras, steps - 1, steps, len(scene), previews[0] if previews else None)
 
-    def prepare(
-        self,
-        cameras: Cameras,
-        *,
-        image: ImageLike | None = None,
-        prompt: str = "",
-        image_index: int = 0,
-        seed: int = 0,
-        steps: int | Sequence[int] | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        views: int | None = None,
-        text_embeds: Tensor | None = None,
-        stages: Stages | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> Request:
-        """Check a request and bring it into the networks' form; arguments and errors as in `generate`.
+    def prepare(self, request: Request, run: RunOptions | None = None) -> Prepared:
+        """Check a request and bring it into the networks' form; errors as in `generate`.
 
-        The result's ``cameras`` are the views that will be generated: what to render the scene with.
+        The result's ``cameras`` are the views that will be generated.
         """
         from ... import __version__
 
-        origin = {GENERATOR: self.generator, MODEL_ID: self.model_id, SEED: int(seed), VERSION: __version__}
-        stages = stages or ResidentStages(self.modules)
+        run = run or RunOptions()
+        stages: Stages = run.stages or ResidentStages(self.networks)
+        origin = {GENERATOR: NAME, MODEL_ID: self.config.model_id, SEED: int(request.seed), VERSION: __version__}
         return prepare_request(
             self.config,
-            cameras,
-            embed=lambda prompt: self._embed(prompt, text_embeds, stages),
-            image=image,
-            prompt=prompt,
-            image_index=image_index,
-            steps=steps,
-            width=width,
-            height=height,
-            views=views,
-            described=text_embeds is not None,
+            request,
+            embed=lambda prompt: self._embed(prompt, request.options.get(TEXT_EMBEDS), stages),
             origin=origin,
-            should_stop=should_stop,
+            should_stop=run.progress.should_stop,
         )
 
     def _embed(self, prompt: str, text_embeds: Tensor | None, stages: Stages) -> Tensor:
@@ -276,17 +219,53 @@ class FlashWorldModel:
         if text_embeds is None:
             if self.text is None:
                 raise FlashWorldError(
-                    "generate: the model was loaded without a text encoder, which even an empty prompt needs; "
-                    "load one (text_encoder=...) or give text_embeds."
+                    "The model was loaded without a text encoder, which even an empty prompt needs; load one "
+                    "(text_encoder=...) or give text_embeds."
                 )
             with stages("text"):
                 text_embeds = self.text.encode(prompt)
         if text_embeds.ndim != 3 or text_embeds.shape[0] != 1 or text_embeds.shape[2] != width:
-            raise FlashWorldError(f"generate: text_embeds must be [1, L, {width}], got {list(text_embeds.shape)}.")
+            raise FlashWorldError(f"text_embeds must be [1, L, {width}], got {list(text_embeds.shape)}.")
         missing = self.config.text_length - text_embeds.shape[1]
         if missing < 0:
             raise FlashWorldError(
-                f"generate: text_embeds has {text_embeds.shape[1]} rows, the model takes {self.config.text_length}."
+                f"text_embeds has {text_embeds.shape[1]} rows, the model takes {self.config.text_length}."
             )
         # Padding rows are attended to like any other: their number is part of the model.
         return nn.functional.pad(text_embeds, (0, 0, 0, missing))
+
+    def fitting_chunk(self, views: int, height: int, width: int) -> int | None:
+        """Choose views per chunk from what the GPU has left beside the loaded networks; None on the CPU.
+
+        If nothing fits it says so in the log and answers 1: the plan is an estimate, and trying costs little.
+        """
+        device = module_device(self.decoder)
+        if device.type != "cuda":
+            return None
+        options = {"views": views, "height": height, "width": width, "dtype": self.dtype}
+        # What the driver has left, and what torch holds in reserve.
+        free = torch.cuda.mem_get_info(device)[0]
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        plan = memory_plan(self.config, **options)
+        networks = {"transformer": self.transformer, "decoder": self.decoder, "encoder": self.encoder}
+        resident = [name for name, network in networks.items() if module_device(network) == device]
+        weights = sum(plan[name].weights for name in resident)
+        try:
+            return choose_chunk(self.config, free + weights, resident=resident, **options)
+        except FlashWorldError as error:
+            logger.warning("%s", error)
+            return 1
+
+
+def _step(step: SamplerStep, prepared: Prepared) -> Generation:
+    """A sampler's step as the record callers get: the scene is turned into the user's world when it is asked for."""
+
+    def scene(count: int | None) -> Gaussians:
+        if count is None:
+            return prepared.finish(step.gaussians)
+        from ...ops.select import budget
+
+        viewpoints = rendering_cameras(prepared.conditions).positions
+        return prepared.finish(budget(step.gaussians, count, viewpoints))
+
+    return Generation(scene, prepared.cameras, step.index, step.steps, len(step.gaussians), step.preview)

@@ -31,16 +31,14 @@ from ...flow.sample import renoise, x0_from_velocity
 from ...flow.schedule import Schedule
 from ...gaussians import Gaussians
 from ...models.wan_vae import FrameEncoder, LatentNorm
+from ...progress import Progress
 from ...rendering.render import Backend, render
-from ...runtime.stages import Report, ResidentStages, StageName, Stages, chunks, passes, repeated
+from ...runtime.stages import DEFAULT_CHUNK, ResidentStages, StageName, Stages, chunks, passes, retry_on_oom
 from .cameras import raymaps
 from .conditioning import Conditions, rendering_cameras
 from .config import FlashWorldConfig
 from .gaussian_decoder import GaussianDecoder
 from .transformer import FlashWorldTransformer
-
-DEFAULT_CHUNK = 4  # views; fills a large GPU at full size, and keeps the decoder's memory near a fifth of the whole
-Progress = Callable[..., None]  # progress(done, total, preview=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +53,7 @@ class SamplerStep:
         gaussians: the scene so far, in FlashWorld's normalized OpenGL frame.
         latents_2d: [1, C, T, h, w] clean latents the transformer believes in (normalized).
         latents_3d: [1, C, T, h, w] latents of the rendered Gaussians; None after the last step.
-        preview: [H, W, 3] float32 in [0, 1] on the CPU, see `views.preview_image`.
+        preview: [H, W, 3] float32 in [0, 1] on the CPU, see `preview_image`.
     """
 
     index: int
@@ -91,9 +89,9 @@ class FewStepSampler:
         backend: Backend = "auto",
     ):
         if views_per_chunk is not None and views_per_chunk < 1:
-            raise FlashWorldError(f"FewStepSampler: views_per_chunk must be at least 1, got {views_per_chunk}.")
+            raise FlashWorldError(f"views_per_chunk must be at least 1, got {views_per_chunk}.")
         if backend not in get_args(Backend):
-            raise FlashWorldError(f"FewStepSampler: unknown backend {backend!r}; choose one of {get_args(Backend)}.")
+            raise FlashWorldError(f"There is no rendering backend {backend!r}; choose one of {get_args(Backend)}.")
         self.config, self.transformer, self.decoder, self.encoder = config, transformer, decoder, encoder
         modules = {"transformer": transformer, "decoder": decoder, "encoder": encoder}
         self.stages = stages or ResidentStages(modules)
@@ -109,7 +107,6 @@ class FewStepSampler:
         noise: NoiseSource,
         *,
         progress: Progress | None = None,
-        should_stop: Callable[[], bool] | None = None,
         on_step: Callable[[SamplerStep], None] | None = None,
     ) -> Gaussians:
         """Generate a scene.
@@ -118,22 +115,22 @@ class FewStepSampler:
             conditions: what to make it from.
             schedule: the noise levels of the steps, noisiest first.
             noise: where the random numbers come from.
-            progress: called as ``progress(done, total, preview)`` after every network pass and every chunk of views;
-                ``preview`` is None but at the end of a step (`views.preview_image`).
-            should_stop: asked before every network pass and every chunk.
+            progress: told after every network pass and every chunk of views, with a preview at the end of a step
+                (`preview_image`); asked whether to stop before every network pass and every chunk.
             on_step: called with the `SamplerStep` at the end of each step.
 
         Returns:
             T * P * h_g * w_g Gaussians in FlashWorld's normalized OpenGL frame, ordered frame, point, row, column.
 
         Raises:
-            Cancelled: ``should_stop`` answered True.
+            Cancelled: progress wants to stop.
         """
         config, cameras = self.config, conditions.cameras
         views, (rows, columns) = len(cameras), config.latent_size(conditions.height, conditions.width)
         latent_shape = (1, config.latent_channels, views, rows, columns)
         # Transformer, decoder, renderer and encoder count one per view each; the last step has only the first two.
-        report = Report(progress, should_stop, (4 * len(schedule) - 2) * views)
+        shown = on_step is not None or (progress is not None and progress.report is not None)
+        report = (progress or Progress()).start((4 * len(schedule) - 2) * views)
 
         report.check()
         image_latents = self._encode_image(conditions, noise.draw("image_posterior", (latent_shape[1], rows, columns)))
@@ -155,7 +152,7 @@ class FewStepSampler:
                 draw = noise.draw(f"renoise_{n + 1}", latent_shape)
                 state.x = renoise(latents_3d, draw.to(latents_3d.device), schedule.sigmas[n + 1])
             del features
-            if progress is not None or on_step is not None:
+            if shown:
                 preview = preview_image(gaussians, conditions, backend=self.backend)
                 report.advance(0, preview)
             if on_step is not None:
@@ -221,9 +218,9 @@ class FewStepSampler:
                 )
                 return x0_from_velocity(state.x, velocity, sigma), features
 
-        return repeated(self.stages, "transformer", self.chunk, work)
+        return retry_on_oom(self.stages, "transformer", self.chunk, work)
 
-    def _in_chunks(self, name: StageName, report: Report, stage: Callable, *inputs):
+    def _in_chunks(self, name: StageName, report: Progress, stage: Callable, *inputs):
         """``stage(*inputs, report)``, again with smaller chunks where the stages want that. They stay smaller."""
         done = report.done
 
@@ -231,7 +228,7 @@ class FewStepSampler:
             self.chunk, report.done = chunk, done
             return stage(*inputs, report)
 
-        return repeated(self.stages, name, self.chunk, work)
+        return retry_on_oom(self.stages, name, self.chunk, work)
 
     def _encode_image(self, conditions: Conditions, draw: Tensor) -> Tensor | None:
         if conditions.image is None:
@@ -241,9 +238,9 @@ class FewStepSampler:
             with self.stages("encoder") as device:
                 return self.encoder.encode(conditions.image[None].to(device), draw[None].to(device))[0]
 
-        return repeated(self.stages, "encoder", self.chunk, work)
+        return retry_on_oom(self.stages, "encoder", self.chunk, work)
 
-    def _decode(self, features: Tensor, latents_2d: Tensor, cameras: Tensor, report: Report) -> Gaussians:
+    def _decode(self, features: Tensor, latents_2d: Tensor, cameras: Tensor, report: Progress) -> Gaussians:
         scene = None
         with self.stages("renderer") as home, self.stages("decoder") as device:
             for start, stop in chunks(len(cameras), self.chunk):
@@ -254,7 +251,7 @@ class FewStepSampler:
                     parts = self.decoder.gaussians_from_raw(raw, cameras[a:b].to(device))
                     if not all(torch.isfinite(part).all() for part in parts):
                         raise FlashWorldError(
-                            f"sample: the networks gave numbers that are not finite in {_dtypes(self)}; "
+                            f"The networks gave numbers that are not finite in {_dtypes(self)}; "
                             "use bfloat16 or float32."
                         )
                     per_view = parts[0].shape[1:4].numel()
@@ -267,7 +264,7 @@ class FewStepSampler:
                 report.advance(stop - start)
         return Gaussians(*scene)
 
-    def _render(self, gaussians: Gaussians, conditions: Conditions, report: Report) -> Tensor:
+    def _render(self, gaussians: Gaussians, conditions: Conditions, report: Progress) -> Tensor:
         """[T, H, W, 3]: the scene seen from every view."""
         with self.stages("renderer") as home:
             return render(
@@ -282,7 +279,7 @@ class FewStepSampler:
                 should_stop=report.should_stop,
             ).rgb
 
-    def _encode(self, rgb: Tensor, draw: Tensor, report: Report) -> Tensor:
+    def _encode(self, rgb: Tensor, draw: Tensor, report: Progress) -> Tensor:
         """Latents [1, C, T, h, w] of the rendered views."""
         latents = None
         with self.stages("encoder") as device:

@@ -56,23 +56,20 @@ class FlashWorldTransformer(WanTransformer3DModel):
         config = self.flashworld
         if hidden_states.ndim != 5 or hidden_states.shape[1] != config.input_channels:
             raise FlashWorldError(
-                f"FlashWorldTransformer: hidden_states must be [B, {config.input_channels}, T, h, w], "
-                f"got {list(hidden_states.shape)}."
+                f"hidden_states must be [B, {config.input_channels}, T, h, w], got {list(hidden_states.shape)}."
             )
         batch, _, *size = hidden_states.shape
         if any(length % patch for length, patch in zip(size, config.patch_size, strict=True)):
-            raise FlashWorldError(
-                f"FlashWorldTransformer: views and latent size {size} must be multiples of {config.patch_size}."
-            )
+            raise FlashWorldError(f"views and latent size {size} must be multiples of {config.patch_size}.")
         tokens = [length // patch for length, patch in zip(size, config.patch_size, strict=True)]
         if max(tokens) > config.max_positions:
             raise FlashWorldError(
-                f"FlashWorldTransformer: {tokens} (views, rows, columns of tokens) exceed the model's "
+                f"{tokens} (views, rows, columns of tokens) exceed the model's "
                 f"{config.max_positions} positions; use fewer views or a smaller image."
             )
         width = config.transformer.text_dim
         if text.ndim != 3 or text.shape[0] != batch or text.shape[2] != width or tuple(timestep.shape) != (batch,):
             raise FlashWorldError(
-                f"FlashWorldTransformer: expected timestep [{batch}] and text [{batch}, L, {width}], "
+                f"Expected timestep [{batch}] and text [{batch}, L, {width}], "
                 f"got {list(timestep.shape)} and {list(text.shape)}."
             )

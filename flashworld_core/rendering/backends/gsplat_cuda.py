@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..constants import ALPHA_MIN, LOW_PASS
+
 if not torch.cuda.is_available():
     raise ImportError("no CUDA device is available")
 
 import gsplat
-
-_ALPHA_MIN = 1.0 / 255.0
 
 
 def _require_kernels() -> None:
@@ -48,13 +48,13 @@ def rasterize(
     near: float,
     far: float,
     sh_degree: int,
-    eps2d: float = 0.3,
+    eps2d: float = LOW_PASS,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `torch_reference.rasterize`, in float32 on a CUDA device: the tensors' own, or the current one."""
     device = _device(means)
     gaussians = [t.to(device, torch.float32) for t in (means, quats, scales, opacities, sh)]
     # Gaussians that can never reach alpha 1/255 are dropped before projection: exact, and on generated scenes many.
-    kept = gaussians[3].detach() >= _ALPHA_MIN
+    kept = gaussians[3].detach() >= ALPHA_MIN
     # The kernels want contiguous tensors; slices of one wide parameter tensor would be copied on every call.
     means, quats, scales, opacities, sh = (t[kept].contiguous() for t in gaussians)
     background = background.to(device, torch.float32).contiguous()

@@ -124,9 +124,7 @@ class Student(nn.Module):
         hidden = {name: slice(i * c, (i + 1) * c) for i, name in enumerate(("noisy", "condition", "feedback_latents"))}
         weight, bias = transformer.patch_embedding.weight, transformer.patch_embedding.bias
         if math.prod(config.patch_size) != 1 or len(weight) < 3 * c:
-            raise FlashWorldError(
-                "Student: passing latents through needs patches of one latent pixel and width >= 3 C."
-            )
+            raise FlashWorldError("Passing latents through needs patches of one latent pixel and width >= 3 C.")
         for name, rows in hidden.items():
             weight[rows] = 0
             weight[rows, layout[name], 0, 0, 0] = torch.eye(c)

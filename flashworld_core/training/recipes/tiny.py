@@ -30,7 +30,7 @@ def load_vae(out: Path) -> tuple[FlashWorldConfig, FrameEncoder, dict]:
     """(config with the latents' statistics, encoder, state dict of the decoder) from ``out/vae.pt``."""
     path = out / "vae.pt"
     if not path.is_file():
-        raise FlashWorldError(f"training: {path} is missing; run the `vae` stage first.")
+        raise FlashWorldError(f"{path} is missing; run the `vae` stage first.")
     state = load_checkpoint(path)
     config = tiny_config(state["vae_config"]["latents_mean"], state["vae_config"]["latents_std"])
     encoder = FrameEncoder(config.vae)
@@ -80,7 +80,7 @@ def export(out: Path, folder: Path) -> None:
 def evaluate(folder: Path, scenes: int, text_only: bool = False) -> dict:
     """Held-out figures of a model folder."""
     from ...evaluation.harness import evaluate as judge
-    from ...generators.base import load_model
+    from ...generators import load_model
 
     return judge(load_model(folder), scenes, text_only=text_only)
 
@@ -140,7 +140,7 @@ def build_tiny_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
         UNK,
     }
     if not vocabulary:
-        raise FlashWorldError("build_tiny_tokenizer: no words given.")
+        raise FlashWorldError("No words given.")
     ids = {word: i for i, word in enumerate([PAD, EOS, UNK, *sorted(vocabulary)])}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNK))
     tokenizer.normalizer = normalizer

@@ -14,7 +14,7 @@ from small_configs import diffusers_vae
 from flashworld_core.checkpoints.describe import describe
 from flashworld_core.checkpoints.manifest import Manifest
 from flashworld_core.errors import Cancelled, FlashWorldError
-from flashworld_core.generators.base import load_model
+from flashworld_core.generators import load_model
 from flashworld_core.generators.flashworld import checkpoint
 from flashworld_core.generators.flashworld.checkpoint import load
 from flashworld_core.generators.flashworld.export import save_folder
@@ -100,7 +100,7 @@ def test_folder_round_trip(folder, config, parts):
     ]
     for path in (folder, folder / "config.json", folder / "model.safetensors", str(folder)):
         model = load(path)
-        assert model.config == config and model.license == "ours" and model.model_id == "small"
+        assert model.config == config and model.license == "ours" and model.info.model_id == "small"
         assert_same_weights(model, parts)
         assert not model.transformer.training and not any(p.requires_grad for p in model.transformer.parameters())
     rows = model.text.encode(PROMPT)
@@ -207,7 +207,7 @@ def test_saving_again_keeps_other_files_and_leaves_nothing_behind(folder, config
         save_folder(folder, config, **broken)
     assert {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
     save_folder(folder, dataclasses.replace(config, model_id="other"), **parts)
-    assert load(folder).model_id == "other" and (folder / "README.md").read_text() == "card"
+    assert load(folder).info.model_id == "other" and (folder / "README.md").read_text() == "card"
     assert {p.name for p in folder.iterdir()} == {
         "README.md", "config.json", "model.safetensors", "text_encoder", "vae.safetensors",
     }  # fmt: skip
@@ -264,7 +264,7 @@ def test_config_that_is_not_the_files(folder, config):
     with pytest.raises(FlashWorldError, match="Gaussian channels 76 .* instead of"):
         load(folder)
     with_config(transformer=dataclasses.asdict(config.transformer) | {"freq_dim": "many"})
-    with pytest.raises(FlashWorldError, match="no network can be built"):
+    with pytest.raises(FlashWorldError, match="No network can be built"):
         load(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(FlashWorldError, match="not JSON"):
@@ -290,7 +290,7 @@ def test_official_size_is_recognized_by_shapes_alone(monkeypatch, tmp_path):
         for name, t in module.state_dict().items()
     }
     weights = WeightFile(tmp_path / "model.ckpt", "torch", entries, {}, ("transformer", "recon_decoder"), 1)
-    monkeypatch.setattr(checkpoint, "open_weights", lambda path: weights)
+    monkeypatch.setattr(checkpoint, "open_model_weights", lambda path: weights)
     _, _, manifest = checkpoint.open_checkpoint(tmp_path / "model.ckpt")
     assert checkpoint.config_of(manifest) == official and "research" in manifest.license
     checkpoint.check_parts(weights, modules)

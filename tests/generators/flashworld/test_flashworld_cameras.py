@@ -186,7 +186,7 @@ def test_refuses_vectors_that_are_no_cameras(cameras, message):
 
 
 def test_refuses_to_resample_to_nothing():
-    with pytest.raises(FlashWorldError, match="at least one"):
+    with pytest.raises(FlashWorldError, match="At least one"):
         fw.resample_cameras(path(3), 0)
 
 

@@ -172,7 +172,7 @@ def test_refuses_what_does_not_fit(small_config):
     features, latents = inputs(config)
     with pytest.raises(FlashWorldError, match="features"):
         decoder(features[:1], latents)
-    with pytest.raises(FlashWorldError, match="latents must be"):
+    with pytest.raises(FlashWorldError, match="Latents must be"):
         decoder(features, latents[:, 1:])
     raw = decoder(features, latents)
     with pytest.raises(FlashWorldError, match="do not fit"):

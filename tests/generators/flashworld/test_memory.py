@@ -164,12 +164,12 @@ def test_choosing_a_chunk(official):
 
 
 def test_the_chunk_of_a_loaded_model_follows_the_free_memory(wide, monkeypatch):
-    from flashworld_core.generators.flashworld import memory
+    from flashworld_core.generators.flashworld import pipeline
 
     size = {"views": 4, "height": 96, "width": 128}
-    assert memory.fitting_chunk(wide, **size) is None  # on the CPU
+    assert wide.fitting_chunk(**size) is None  # on the CPU
 
-    monkeypatch.setattr(memory, "module_device", lambda module: torch.device("cuda"))
+    monkeypatch.setattr(pipeline, "module_device", lambda module: torch.device("cuda"))
     plans = {n: memory_plan(wide.config, dtype=torch.float32, views_per_chunk=n, **size) for n in (1, 3, 4)}
     weights = sum(plans[1][stage].weights for stage in ("transformer", "decoder", "encoder"))
     for chunk, plan in plans.items():
@@ -177,9 +177,9 @@ def test_the_chunk_of_a_loaded_model_follows_the_free_memory(wide, monkeypatch):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, needed=needed: (int(needed) - 1000, 0))
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5000)
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 4000)
-        assert memory.fitting_chunk(wide, **size) == chunk
+        assert wide.fitting_chunk(**size) == chunk
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
-    assert memory.fitting_chunk(wide, **size) == 1  # tried in spite of the plan
+    assert wide.fitting_chunk(**size) == 1  # tried in spite of the plan
 
 
 def test_the_table_names_every_stage(official):

@@ -3,19 +3,22 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from generating import generate, prepare
 from small_model import HEIGHT, TEXT_DIM, VIEWS, WIDTH, one_thread, small_model, small_path  # noqa: F401
 from torch.testing import assert_close
 
 from flashworld_core import __version__
 from flashworld_core.cameras import Cameras
 from flashworld_core.errors import Cancelled, FlashWorldError
+from flashworld_core.flow.noise import SeededNoise
 from flashworld_core.generators.base import Generator
 from flashworld_core.generators.flashworld.cameras import normalize_path, path_hash
 from flashworld_core.generators.flashworld.conditioning import rendering_cameras
-from flashworld_core.generators.flashworld.sampler import NEAR
+from flashworld_core.generators.flashworld.sampler import FAR, NEAR, FewStepSampler
 from flashworld_core.ops.select import budget
 from flashworld_core.rendering.render import render
 
+PICTURE = np.zeros((8, 8, 3), np.uint8)
 TENSORS = ("means", "quats", "scales", "opacities", "sh")
 
 
@@ -49,16 +52,18 @@ def short_path(views=VIEWS):
     "path", [small_path(), small_path(1), small_path(2), turning_path()], ids=["moving", "single", "pair", "turning"]
 )
 def test_the_users_cameras_see_what_the_sampler_rendered(model, path):
-    steps = []
-    scene = model.generate(path, prompt="a", steps=1, on_step=steps.append)
-    sampled, given = steps[0].sampled.gaussians, steps[0].request.conditions
+    scene = generate(model, path, prompt="a", steps=1)
+    prepared = prepare(model, path, prompt="a", steps=1)
+    given = prepared.conditions
+    sampler = FewStepSampler(model.config, model.transformer, model.decoder, model.encoder)
+    sampled = sampler.sample(given, prepared.schedule, SeededNoise(0))
     scale = scene.metadata["scene_scale"]
-    expected = render(sampled, rendering_cameras(given), near=NEAR)
-    output = render(scene, path, near=NEAR * scale, far=1000 * scale, modes=("rgb", "depth"))
+    expected = render(sampled, rendering_cameras(given), near=NEAR, far=FAR)
+    output = render(scene, path, modes=("rgb", "depth"))
     error = (output.rgb - expected.rgb).abs()
     # The renderer's hard decisions (1/255, depth order) flip in single pixels.
     assert error.mean() < 1e-4 and error.quantile(0.999) < 1e-3, f"mean {error.mean():.2g}, max {error.max():.2g}"
-    depth = render(sampled, rendering_cameras(given), near=NEAR, modes=("depth",)).depth * scale
+    depth = render(sampled, rendering_cameras(given), near=NEAR, far=FAR, modes=("depth",)).depth * scale
     assert_close(output.depth.mean(), depth.mean(), rtol=1e-3, atol=1e-5)
     assert expected.rgb.std() > 0.02  # there is a picture to be equal
 
@@ -95,7 +100,7 @@ def test_a_resampled_path_comes_back_in_world_units():
 
 
 def test_metadata_tells_where_a_scene_comes_from(model, image):
-    scene = model.generate(small_path(), image=image, prompt="a red box", seed=2**63, steps=(0, 400))
+    scene = generate(model, small_path(), image=image, prompt="a red box", seed=2**63, steps=(0, 400))
     assert scene.metadata == {
         "generator": "flashworld",
         "model_id": "small",
@@ -121,8 +126,8 @@ def test_path_hashes_tell_paths_apart():
 
 def test_on_step_shows_the_growing_scene_in_the_users_world(model, image):
     steps = []
-    scene = model.generate(small_path(), image=image, steps=2, on_step=steps.append)
-    assert [(step.index, step.steps) for step in steps] == [(0, 2), (1, 2)]
+    scene = generate(model, small_path(), image=image, steps=2, on_step=steps.append)
+    assert [(step.step, step.steps) for step in steps] == [(0, 2), (1, 2)]
     last = steps[-1].gaussians
     assert all(torch.equal(getattr(last, name), getattr(scene, name)) for name in TENSORS)
     assert last.metadata == scene.metadata
@@ -133,7 +138,7 @@ def test_on_step_shows_the_growing_scene_in_the_users_world(model, image):
 def test_a_preview_is_the_part_of_the_scene_that_shows_most(model, image):
     steps = []
     path = small_path()
-    scene = model.generate(path, image=image, steps=1, on_step=steps.append)
+    scene = generate(model, path, image=image, steps=1, on_step=steps.append)
     some, wanted = steps[-1].most_important(50), budget(scene, 50, path.positions)
     assert len(some) == 50 < len(scene) and some.metadata == scene.metadata
     together = (some.means[:, None] - wanted.means[None]).norm(dim=2).amin(dim=1) < 1e-4
@@ -142,17 +147,17 @@ def test_a_preview_is_the_part_of_the_scene_that_shows_most(model, image):
 
 def test_image_prompt_seed_index_and_steps_each_matter(model, image):
     base = {"image": image, "prompt": "a", "seed": 0, "image_index": 0, "steps": 1}
-    first = model.generate(small_path(), **base)
-    again = model.generate(small_path(), **base, views_per_chunk=1)
+    first = generate(model, small_path(), **base)
+    again = generate(model, small_path(), **base, views_per_chunk=1)
     assert all(torch.equal(getattr(first, name), getattr(again, name)) for name in TENSORS)
     for change in ({"image": 255 - image}, {"prompt": "bb"}, {"seed": 1}, {"image_index": 3}, {"steps": 2}):
-        assert not torch.equal(model.generate(small_path(), **(base | change)).means, first.means), change
+        assert not torch.equal(generate(model, small_path(), **(base | change)).means, first.means), change
 
 
 def test_an_image_is_cropped_and_cameras_of_its_pixels_follow(model):
     picture = np.random.default_rng(1).random((90, 130, 3), dtype=np.float32)
     original = small_path(width=130, height=90)
-    request = model.prepare(original, image=picture, prompt="", image_index=0, width=WIDTH, height=HEIGHT)
+    request = prepare(model, original, image=picture, prompt="", image_index=0, width=WIDTH, height=HEIGHT)
     assert (request.cameras.width, request.cameras.height) == (WIDTH, HEIGHT)
     assert request.conditions.image.shape == (3, HEIGHT, WIDTH)
     # 130 x 90 -> 64 x 32: the full width is kept, 65 rows from row 12 on.
@@ -163,26 +168,26 @@ def test_an_image_is_cropped_and_cameras_of_its_pixels_follow(model):
     assert_close(request.conditions.cameras[0, 7], expected[0, 0] / 130)
 
     # Cameras already made for the generated size stay as they are, whatever the picture's size.
-    request = model.prepare(small_path(), image=picture)
+    request = prepare(model, small_path(), image=picture)
     assert torch.equal(request.cameras.intrinsics, small_path().intrinsics)
 
 
 def test_size_defaults_to_the_cameras(model):
-    request = model.prepare(small_path(width=96, height=64), prompt="a")
+    request = prepare(model, small_path(width=96, height=64), prompt="a")
     assert (request.conditions.width, request.conditions.height) == (96, 64)
-    halved = model.prepare(small_path(width=128, height=64), prompt="a", width=64, height=32)
+    halved = prepare(model, small_path(width=128, height=64), prompt="a", width=64, height=32)
     assert_close(halved.cameras.intrinsics[0, 0, 0], small_path(width=128, height=64).intrinsics[0, 0, 0] / 2)
 
 
 def test_views_resamples_the_path(model, image):
-    scene = model.generate(small_path(3), image=image, image_index=4, views=5, steps=1)
+    scene = generate(model, small_path(3), image=image, image_index=4, views=5, steps=1)
     rows, columns = model.config.head_grid(HEIGHT, WIDTH)
     assert len(scene) == 5 * model.config.num_points * rows * columns
 
 
 def test_steps_by_number_by_index_and_by_default(model):
     def indices(steps):
-        request = model.prepare(small_path(), prompt="a", steps=steps)
+        request = prepare(model, small_path(), prompt="a", steps=steps)
         return request.metadata["timestep_indices"], request.schedule.timesteps.tolist()
 
     assert indices(None) == indices(4) == ([0, 250, 500, 750], [1000.0, 900.0, 750.0, 500.0])
@@ -193,29 +198,32 @@ def test_steps_by_number_by_index_and_by_default(model):
 def test_an_embedding_takes_the_text_encoders_place(model):
     text = torch.randn(1, 4, TEXT_DIM)
     calls = len(model.text.calls)
-    given = model.prepare(small_path(), prompt="a", text_embeds=text).conditions.text
+    given = prepare(model, small_path(), prompt="a", text_embeds=text).conditions.text
     assert len(model.text.calls) == calls
     assert torch.equal(given[:, :4], text) and given.shape[1] == model.config.text_length and not given[:, 4:].any()
 
     bare = dataclasses.replace(model, text=None)
-    assert bare.prepare(small_path(), prompt="a", text_embeds=text).conditions.text.shape == given.shape
-    assert bare.prepare(small_path(), text_embeds=text).conditions.text.shape == given.shape  # says enough by itself
+    assert prepare(bare, small_path(), prompt="a", text_embeds=text).conditions.text.shape == given.shape
+    assert prepare(bare, small_path(), text_embeds=text).conditions.text.shape == given.shape  # says enough by itself
     with pytest.raises(FlashWorldError, match=r"loaded without a text encoder"):
-        bare.prepare(small_path(), prompt="a")
+        prepare(bare, small_path(), prompt="a")
 
 
 def test_an_empty_prompt_is_encoded_too(model, image):
-    model.prepare(small_path(), image=image)
+    prepare(model, small_path(), image=image)
     assert model.text.calls[-1] == ""
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prompt": "  "}, "give an image, a prompt, or both"),
-        ({"image_index": VIEWS}, f"image_index {VIEWS} names no view; the path has views 0 to {VIEWS - 1}"),
-        ({"image_index": -1}, "image_index -1 names no view"),
-        ({"views": 3, "image_index": 3}, "views 0 to 2"),
+        ({"prompt": "  "}, "Give an image, a prompt, or both"),
+        (
+            {"image": PICTURE, "image_index": VIEWS},
+            f"image_index {VIEWS} names no view; the path has views 0 to {VIEWS - 1}",
+        ),
+        ({"image": PICTURE, "image_index": -1}, "image_index -1 names no view"),
+        ({"image": PICTURE, "views": 3, "image_index": 3}, "views 0 to 2"),
         ({"views": 0}, "takes 1 to 32 views, got 0"),
         ({"views": 33}, "takes 1 to 32 views, got 33"),
         ({"width": 100}, r"width must be a multiple of 32 \(nearest: 96 or 128\), the height of 32 \(nearest: 32"),
@@ -229,34 +237,34 @@ def test_an_empty_prompt_is_encoded_too(model, image):
         ({"text_embeds": torch.zeros(1, 3, TEXT_DIM + 1)}, r"text_embeds must be \[1, L, 8\]"),
         ({"text_embeds": torch.zeros(1, 7, TEXT_DIM)}, "has 7 rows, the model takes 6"),
         ({"views_per_chunk": 0}, "views_per_chunk must be at least 1"),
-        ({"backend": "vulkan"}, "unknown backend"),
+        ({"backend": "vulkan"}, "no rendering backend 'vulkan'"),
     ],
 )
 def test_wrong_requests_are_answered_in_one_sentence(model, change, message):
     with pytest.raises(FlashWorldError, match=message):
-        model.generate(small_path(), **({"prompt": "a"} | change))
+        generate(model, small_path(), **({"prompt": "a"} | change))
 
 
 def test_an_empty_path_is_refused(model):
     empty = Cameras(torch.zeros(0, 4, 4), torch.zeros(0, 3, 3), WIDTH, HEIGHT)
     with pytest.raises(FlashWorldError, match="camera path is empty"):
-        model.generate(empty, prompt="a")
+        generate(model, empty, prompt="a")
 
 
 def test_wrong_requests_are_refused_before_any_work(model):
     calls = len(model.text.calls)
     with pytest.raises(FlashWorldError):
-        model.generate(small_path(), prompt="a", image_index=99)
+        generate(model, small_path(), prompt="a", image=PICTURE, image_index=99)
     with pytest.raises(FlashWorldError):
-        model.generate(small_path(), prompt="a", backend="vulkan")
+        generate(model, small_path(), prompt="a", backend="vulkan")
     with pytest.raises(Cancelled):
-        model.generate(small_path(), prompt="a", should_stop=lambda: True)
+        generate(model, small_path(), prompt="a", should_stop=lambda: True)
     assert len(model.text.calls) == calls
 
 
 def test_a_model_is_a_generator(model):
     assert isinstance(model, Generator)
-    assert model.license == "none" and model.generator == "flashworld"
+    assert model.info.license == "none" and model.info.name == "flashworld"
     assert not any(p.requires_grad for p in model.transformer.parameters()) and not model.decoder.training
 
 

@@ -12,6 +12,7 @@ from flashworld_core.flow.schedule import shifted_schedule
 from flashworld_core.generators.flashworld.cameras import normalize_path, raymaps
 from flashworld_core.generators.flashworld.conditioning import Conditions, rendering_cameras
 from flashworld_core.generators.flashworld.sampler import FAR, NEAR, FewStepSampler, preview_image
+from flashworld_core.progress import Progress
 from flashworld_core.rendering.render import render
 from flashworld_core.runtime.stages import OffloadStages, ResidentStages
 
@@ -172,7 +173,10 @@ def test_any_number_of_views_and_steps_and_no_render_after_the_last(model, views
 def test_progress_reaches_its_total_and_shows_each_step(model):
     calls, given = [], conditions()
     sampler(model, views_per_chunk=2).sample(
-        given, SCHEDULE, SeededNoise(0), progress=lambda done, total, preview=None: calls.append((done, total, preview))
+        given,
+        SCHEDULE,
+        SeededNoise(0),
+        progress=Progress(lambda done, total, preview=None: calls.append((done, total, preview))),
     )
     done = [call[0] for call in calls]
     assert done == sorted(done) and done[-1] == calls[0][1] and {call[1] for call in calls} == {done[-1]}
@@ -194,11 +198,11 @@ def test_the_preview_shows_the_path_from_first_to_last_view(model):
         cameras = rendering_cameras(given)
         if views == VIEWS:
             cameras = cameras.resized(WIDTH // 2, HEIGHT // 2)
-            rgb = render(scene, cameras).rgb.clamp(0, 1)
+            rgb = render(scene, cameras, near=NEAR, far=FAR).rgb.clamp(0, 1)
             assert_close(preview[: HEIGHT // 2, : WIDTH // 2], rgb[0], rtol=0, atol=1e-5)
             assert_close(preview[HEIGHT // 2 :, WIDTH // 2 :], rgb[-1], rtol=0, atol=1e-5)
         else:
-            assert_close(preview, render(scene, cameras).rgb[1].clamp(0, 1), rtol=0, atol=1e-5)
+            assert_close(preview, render(scene, cameras, near=NEAR, far=FAR).rgb[1].clamp(0, 1), rtol=0, atol=1e-5)
 
 
 def tensors_alive():
@@ -213,7 +217,7 @@ def test_stopping_anywhere_leaves_nothing_behind(model):
     first = sampler(model).sample(given, schedule, SeededNoise(0))  # libraries' own caches are filled now
     before = tensors_alive()
     run = sampler(model, views_per_chunk=1)
-    run.sample(given, schedule, SeededNoise(0), should_stop=lambda: bool(asked.append(1)))
+    run.sample(given, schedule, SeededNoise(0), progress=Progress(should_stop=lambda: bool(asked.append(1))))
     assert len(asked) >= 2 * (1 + 2) + 2 + 2  # every pass and every chunk
     assert tensors_alive() == before
     last = len(asked) - 1
@@ -225,7 +229,7 @@ def test_stopping_anywhere_leaves_nothing_behind(model):
             return left[0] < 0
 
         with pytest.raises(Cancelled):
-            run.sample(given, schedule, SeededNoise(0), should_stop=stop, progress=lambda *_: None)
+            run.sample(given, schedule, SeededNoise(0), progress=Progress(lambda *_: None, stop))
         assert tensors_alive() == before, f"stopped at question {point}"
     assert all(torch.equal(a, b) for a, b in zip(weights, model.transformer.parameters(), strict=True))
     assert equal(run.sample(given, schedule, SeededNoise(0)), first)
@@ -235,9 +239,9 @@ def test_errors_in_callbacks_come_through(model):
     def fail(*_):
         raise RuntimeError("the host is gone")
 
-    for callback in ("progress", "on_step", "should_stop"):
+    for callback in ({"progress": Progress(fail)}, {"on_step": fail}, {"progress": Progress(should_stop=fail)}):
         with pytest.raises(RuntimeError, match="the host is gone"):
-            sampler(model).sample(conditions(), SCHEDULE, SeededNoise(0), **{callback: fail})
+            sampler(model).sample(conditions(), SCHEDULE, SeededNoise(0), **callback)
 
 
 def test_no_gradients_and_no_inference_tensors(model):
@@ -303,7 +307,9 @@ def test_stages_are_entered_one_network_at_a_time(model):
 
     given = conditions()
     expected = sampler(model).sample(given, SCHEDULE.select([0, 1]), SeededNoise(0))
-    scene = sampler(model, stages=Recorder(model.modules, "cpu")).sample(given, SCHEDULE.select([0, 1]), SeededNoise(0))
+    scene = sampler(model, stages=Recorder(model.networks, "cpu")).sample(
+        given, SCHEDULE.select([0, 1]), SeededNoise(0)
+    )
     assert equal(scene, expected)
     step = ["transformer", "renderer", "decoder"]
     assert entered == ["encoder", *step, "renderer", "encoder", *step]
@@ -327,9 +333,9 @@ def test_a_stage_that_fails_is_done_again_as_its_stages_say(model, failing):
             return max(chunk // 2, 1)
 
     calls = []
-    run = sampler(model, stages=Short(model.modules), views_per_chunk=4)
+    run = sampler(model, stages=Short(model.networks), views_per_chunk=4)
     scene = run.sample(
-        given, schedule, SeededNoise(0), progress=lambda done, total, preview: calls.append((done, total))
+        given, schedule, SeededNoise(0), progress=Progress(lambda done, total, preview: calls.append((done, total)))
     )
     assert equal(scene, expected)
     chunk = [chunk for _, _, chunk in told]
@@ -347,7 +353,7 @@ def test_an_error_stands_where_the_stages_do_not_recover(model):
         def recover(self, name, error, chunk):
             return None
 
-    for stages in (Short(model.modules), Unrecovered(model.modules)):
+    for stages in (Short(model.networks), Unrecovered(model.networks)):
         with pytest.raises(MemoryError):
             sampler(model, stages=stages).sample(conditions(), SCHEDULE.select([0]), SeededNoise(0))
 

@@ -125,7 +125,7 @@ def test_cast_keeps_the_sensitive_parts_in_single_precision(small_config):
         (lambda h, t, c: (h[:, 1:], t, c), "hidden_states must be"),
         (lambda h, t, c: (h[..., :5], t, c), "multiples of"),
         (lambda h, t, c: (h.repeat(1, 1, 6, 1, 1), t, c), "exceed the model's 16 positions"),
-        (lambda h, t, c: (h, t[:, None], c), "expected timestep"),
+        (lambda h, t, c: (h, t[:, None], c), "Expected timestep"),
         (lambda h, t, c: (h, t, c[..., 1:]), "text"),
     ],
 )

@@ -7,7 +7,7 @@ class PromptServer:
         self.sent, self.texts, self.client_id = [], [], None
 
     def send_sync(self, event, data, sid=None):
-        self.sent.append((event, data))
-
-    def send_progress_text(self, text, node_id, sid=None):
-        self.texts.append((text, node_id))
+        if event == "flashworld.text":
+            self.texts.append((data["text"], data["node"]))
+        else:
+            self.sent.append((event, data))

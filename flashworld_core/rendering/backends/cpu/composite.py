@@ -11,12 +11,13 @@ import math
 
 import numpy as np
 
+from ....compiled import kernel
+from ...constants import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN
 from .project import GRADIENT, RECORD, TILE
-from .threads import kernel
 
 f32, u64 = np.float32, np.uint64
 _ZERO, _HALF, _ONE = f32(0), f32(0.5), f32(1)
-_ALPHA_MIN, _ALPHA_MAX, _T_MIN = f32(1 / 255), f32(0.999), f32(1e-4)
+_ALPHA_MIN, _ALPHA_MAX, _T_MIN = f32(ALPHA_MIN), f32(ALPHA_MAX), f32(TRANSMITTANCE_MIN)
 _GATHER = 32  # records fetched at once, so that their cache misses overlap
 
 # exp(t)^4 = exp(-q) with t = -q / 4 in [-1.5, 0]: minimax polynomial, relative error 2e-8 before the squarings. Beyond

@@ -14,7 +14,8 @@ import math
 
 import numpy as np
 
-from .threads import kernel
+from ....compiled import kernel
+from ...constants import ALPHA_MIN, JACOBIAN_MARGIN
 
 RECORD = 12
 CAMERA = 19
@@ -23,8 +24,8 @@ GRADIENT = 10  # d record: mean x, y; a, b, c; opacity; red, green, blue; z
 
 f32 = np.float32
 _ZERO, _HALF, _ONE, _TWO = f32(0), f32(0.5), f32(1), f32(2)
-_MARGIN = f32(0.15)
-_ALPHA_MIN = f32(1 / 255)
+_MARGIN = f32(JACOBIAN_MARGIN)
+_ALPHA_MIN = f32(ALPHA_MIN)
 _255 = f32(255)
 _TINY = f32(1e-12)
 _EXTENT_SCALE, _EXTENT_PAD = f32(1.0001), f32(0.01)  # covers float32 rounding of the exact extent

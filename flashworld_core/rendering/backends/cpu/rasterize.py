@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...constants import LOW_PASS
 from .composite import composite, composite_backward
 from .project import CAMERA, GRADIENT, RECORD, TILE, project, project_backward
 from .threads import run_ranges
@@ -48,7 +49,7 @@ def rasterize(
     near: float,
     far: float,
     sh_degree: int,
-    eps2d: float = 0.3,
+    eps2d: float = LOW_PASS,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `torch_reference.rasterize`, in float32 on the CPU, differentiable in the five Gaussian tensors.
 

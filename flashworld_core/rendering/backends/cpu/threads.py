@@ -1,4 +1,4 @@
-"""Compiling numba kernels and running them over index ranges on a thread pool.
+"""Running compiled kernels over index ranges on a thread pool.
 
 The kernels are plain `nogil` functions over a range of work, spread by Python threads, rather than numba's own
 parallel loops: those compile several times slower, and on some platforms their thread pool aborts the process when
@@ -7,40 +7,16 @@ two Python threads, or two packages, enter it at once.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import logging
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import torch
-
-logger = logging.getLogger(__name__)
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 _pools_lock = threading.Lock()
-
-# No "nnan"/"ninf": masked-out lanes may hold any value. What is allowed keeps results identical from run to run.
-_FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
-
-
-def kernel(function: Callable) -> Callable:
-    """Compile ``function`` on first call, GIL released, cached on disk where a writable folder is found.
-
-    numba looks for one itself (``NUMBA_CACHE_DIR``, beside the source file, the user's cache folder).
-    """
-    # What numba caches imports its module by name, and its files are named after the function: a package that one
-    # program knows by another name than the next (a host, the command line) must not share them.
-    function.__qualname__ += "_" + hashlib.sha256(function.__module__.encode()).hexdigest()[:8]
-    options = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy", "boundscheck": False}
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError as error:
-        logger.warning("CPU renderer: no writable folder for numba's cache, compiling anew each time (%s).", error)
-        return numba.njit(function, **options)
 
 
 def _forget_pools():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .threads import kernel
+from ....compiled import kernel
 
 u64 = np.uint64
 

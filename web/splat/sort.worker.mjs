@@ -1,8 +1,0 @@
-/** The worker that keeps scenes sorted: {type: "scene" | "chunk" | "drop" | "see"} in, {view, order, ...} out. */
-import { handleSortMessage } from "./sort_messages.mjs";
-
-const scenes = new Map();
-self.onmessage = ({ data }) => {
-  const answer = handleSortMessage(scenes, data);
-  if (answer) self.postMessage(answer, [answer.order.buffer]);
-};
