@@ -633,7 +633,7 @@ def test_line_35_wan_camera_embedding():
 
 
 def test_line_36_depth_pictures():
-    gray = disparity_map(torch.tensor([1.0, 1.6, 4.0, 0.5, 9.0, 0.0]), torch.tensor([1.0, 1, 1, 1, 1, 0]), 1.0, 4.0)
+    gray = disparity_map(torch.tensor([1.0, 1.6, 4.0, 0.5, 9.0, 0.0]), 1.0, 4.0)
     close(gray, (1, 0.5, 0, 1, 0, 0))
     scene = splats([(-0.5, 0, 2), (1.0, 0, 4), (0, 0.6, 2.5)], [RED, RED, RED], size=0.2)
     path = make_trajectory("pan:4", views=2, width=41, height=31)
@@ -646,7 +646,7 @@ def test_line_36_depth_pictures():
 def test_line_37_normal_maps():
     normals = torch.tensor([[0.0, 0, -1], [1, 0, 0], [0, -1, 0], [0, 0, 0]])  # to the viewer, right, up, nothing
     colors = [(0.5, 0.5, 1), (1, 0.5, 0.5), (0.5, 1, 0.5), (0, 0, 0)]
-    close(normal_map(normals, torch.tensor([1.0, 1, 1, 0])), colors)
+    close(normal_map(normals), colors)
     wall = splats([(x / 10, y / 10, 2) for x in range(-9, 10) for y in range(-7, 8)], [RED] * 285, size=0.05)
     picture = film(wall, camera(), backend="torch").normals[0]
     close(picture[15, 20], (0.5, 0.5, 1), 0.01)

@@ -86,7 +86,7 @@ def parse_document(text: str) -> PathDocument:
             f"{_WHERE}: not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from error
     except (ValueError, RecursionError) as error:  # integers of thousands of digits, nesting without end
-        raise FlashWorldError(f"{_WHERE}: not usable JSON: {error}.") from error
+        raise FlashWorldError(f"{_WHERE}: not usable JSON: {str(error)[:100]}.") from error
 
     _check_keys(data, "the document", ("version", "spline", "timing", "loop", "keyframes"))
     version = data.get("version")

@@ -62,6 +62,7 @@ def read_cameras(
     root: str | os.PathLike | None = None,
     *,
     view_size: tuple[int, int] | None = None,
+    fit_mixed: bool = True,
     up: str | None = None,
     dataparser: str | os.PathLike | None = None,
     notify: Callable[[str], None] | None = None,
@@ -74,9 +75,10 @@ def read_cameras(
             beside it nor its principal points say it.
         root: a folder; images that do not lie in it are not opened. Give one for files of strangers.
         view_size: width and height in pixels of the views wanted. Stands in for a missing size where the lens is
-            given as fractions or angles (RealEstate10K, ``camera_angle_x``), never where it is in pixels; and where
-            the images differ in size, all views are fitted to it (`Cameras.fitted`) instead of keeping the majority.
-            A file's own size is kept otherwise; change it with `Cameras.fitted`.
+            given as fractions or angles (RealEstate10K, ``camera_angle_x``), never where it is in pixels. A file's
+            own size is kept; change it with `Cameras.fitted`.
+        fit_mixed: where the images differ in size and ``view_size`` is given, all views are fitted to it
+            (`Cameras.fitted`); else only the views of the commonest size are kept.
         up: the axis that points up in the file's world ("z", "y", "-y"), for formats that do not define it; the
             cameras are turned so that -y is up, as `ops.transform.upright` turns a scene. None: as they are.
         dataparser: nerfstudio's ``dataparser_transforms.json``; the cameras move to the world of the scene trained
@@ -112,7 +114,7 @@ def read_cameras(
     return to_cameras(
         views,
         where,
-        view_size=view_size,
+        view_size=view_size if fit_mixed else None,
         up=up,
         dataparser_file=None if dataparser is None else Path(dataparser),
         notify=notify,
