@@ -160,7 +160,7 @@ def scene_and_path(options, views: int, width: int, height: int):
     from ..formats.cameras import dataparser
     from ..formats.scenes import read_scene
     from ..gaussians import SOURCE_UP
-    from ..ops.select import few_seen, seen_share
+    from ..ops.select import few_seen, seen_in_views
     from ..ops.transform import upright
 
     scene = read_scene(options.scene, frame="auto" if options.up == "auto" else "opencv")
@@ -182,7 +182,7 @@ def scene_and_path(options, views: int, width: int, height: int):
         # The path may be in the trained world already: the one that sees the scene is right.
         with quiet():
             as_they_are = trajectory(options, views, width, height, up=up)
-        if seen_share(scene, as_they_are) > seen_share(scene, cameras):
+        if seen_in_views(scene, as_they_are).mean() > seen_in_views(scene, cameras).mean():
             cameras, moved = as_they_are, None
         else:
             say(f"Cameras moved into the world of the trained scene by {moved} (--dataparser none: not).")

@@ -19,33 +19,47 @@ _REACH = 3.0  # standard deviations: beyond, a Gaussian shows nowhere
 FEW = 0.03  # of a scene; cameras that see less are said to
 
 
-def seen_share(gaussians: Gaussians, cameras: Cameras) -> float:
-    """Return the share, 0..1, of a scene's Gaussians that lie in the picture of at least one camera.
+def seen_in_views(gaussians: Gaussians, cameras: Cameras) -> Tensor:
+    """Return how much of a scene each camera shows: the share of its Gaussians in the picture, times its size there.
 
-    Faint ones (opacity below a tenth) do not count, unless all are. Measured on at most `_SAMPLE` Gaussians and
-    `_MAX_VIEWPOINTS` cameras spread over the path, so it takes no time worth a progress bar.
+    The size is twice the scene's extent as a share of the picture's height, at most 1: a scene that is a dot in the
+    distance is in the picture, but nothing of it can be seen. Faint Gaussians (opacity below a tenth) do not count,
+    unless all are.
+
+    Returns:
+        [P] in 0..1 for at most `_MAX_VIEWPOINTS` cameras spread over the path, measured on at most `_SAMPLE` Gaussians.
     """
-    kept = finite_mask(gaussians)
-    solid = kept & (gaussians.opacities >= 0.1)
-    chosen = (solid if bool(solid.any()) else kept).nonzero()[:, 0]
-    if not len(chosen) or not len(cameras):
-        return 0.0
-    chosen = chosen[:: -(-len(chosen) // _SAMPLE)]
-    views = cameras[slice(None, None, -(-len(cameras) // _MAX_VIEWPOINTS))]
-    return float(near_path_mask(gaussians[chosen], views, reach=0.0).float().mean())
+    few, views = _sample(gaussians, cameras)
+    if not len(few) or not len(views):
+        return torch.zeros(len(views))
+    shares = torch.stack([near_path_mask(few, views[i], reach=0.0).double().mean() for i in range(len(views))]).cpu()
+    middle = few.means.detach().double().median(dim=0).values.cpu()
+    distance = (views.positions.double().cpu() - middle).norm(dim=1).clamp_min(1e-12)
+    diameter = 2 * extent(few) or math.inf
+    sizes = diameter * views.intrinsics[:, 1, 1].double().cpu() / distance / views.height
+    return shares * sizes.clamp_max(1.0)
 
 
 def few_seen(gaussians: Gaussians, cameras: Cameras, remedy: str) -> str | None:
-    """Return a sentence where cameras see less than `FEW` of a scene, else None.
+    """Return a sentence where no camera sees more than `FEW` of a scene (`seen_in_views`), else None.
 
     Args:
         remedy: sentences that say what may be missing and how to give it.
     """
-    share = seen_share(gaussians, cameras)
-    if share >= FEW:
+    seen = seen_in_views(gaussians, cameras)
+    most = float(seen.max()) if len(seen) else 0.0
+    if most >= FEW:
         return None
-    seen = "nothing" if share == 0 else f"only {100 * share:.2g} %"
+    seen = "nothing" if most < 1e-4 else f"at most {100 * most:.2g} %"
     return f"These cameras see {seen} of the scene: the two may not share a world. {remedy}"
+
+
+def _sample(gaussians: Gaussians, cameras: Cameras) -> tuple[Gaussians, Cameras]:
+    kept = finite_mask(gaussians)
+    solid = kept & (gaussians.opacities >= 0.1)
+    chosen = (solid if bool(solid.any()) else kept).nonzero()[:, 0]
+    chosen = chosen[:: max(1, -(-len(chosen) // _SAMPLE))]
+    return gaussians[chosen], cameras[slice(None, None, max(1, -(-len(cameras) // _MAX_VIEWPOINTS)))]
 
 
 def drop_far(gaussians: Gaussians, extents: float) -> Gaussians:

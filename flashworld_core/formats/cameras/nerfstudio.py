@@ -101,7 +101,7 @@ def parse(
     )
     poses = pose(rotations, matrices[:, :, 3]) * CAMERA_FLIP
     names = [frame.get("file_path") for frame in frames]
-    return FileViews(poses, torch.tensor(lenses, dtype=torch.float64), sizes, names, UP, _applied(data, where))
+    return FileViews(poses, torch.tensor(lenses, dtype=torch.float64), sizes, names, UP, _applied(data, where, notify))
 
 
 def _matters(value, neutral: float) -> bool:
@@ -110,14 +110,19 @@ def _matters(value, neutral: float) -> bool:
     return not isinstance(value, (int, float)) or value != neutral
 
 
-def _applied(data: dict, where: str) -> tuple[torch.Tensor, float] | None:
+def _applied(data: dict, where: str, notify: Callable[[str], None]) -> tuple[torch.Tensor, float] | None:
+    """The similarity the file's writer applied; None where it names none or one that is no similarity, which is said."""
     if data.get("applied_transform") is None:
         return None
-    scale = number(data.get("applied_scale", 1.0), f"{where}: applied_scale")
-    matrix = matrix_3x4(data["applied_transform"], f"{where}: applied_transform")
-    if not scale > 0:
-        raise FlashWorldError(f"{where}: applied_scale must be above 0, got {scale:g}.")
-    rotation = rotations_from_matrices(matrix[None, :3, :3], lambda _: f"{where}: the 3x3 part of applied_transform")
+    try:
+        scale = number(data.get("applied_scale", 1.0), f"{where}: applied_scale")
+        matrix = matrix_3x4(data["applied_transform"], f"{where}: applied_transform")
+        rotation = rotations_from_matrices(matrix[None, :3, :3], lambda _: f"{where}: applied_transform")
+        if not scale > 0:
+            raise FlashWorldError(f"{where}: applied_scale must be above 0, got {scale:g}.")
+    except FlashWorldError as error:
+        notify(f"{error} It is ignored; z is taken to point up.")
+        return None
     return pose(rotation[0], matrix[:3, 3]), scale
 
 

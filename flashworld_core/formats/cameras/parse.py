@@ -51,7 +51,7 @@ def read_text(path: Path) -> str:
         raise FlashWorldError(f"{path} holds more than {MAX_BYTES >> 20} MiB.")
     if b"\0" in data[:4096] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise FlashWorldError(
-            f"{path} is not a text file; camera files are a request or transforms.json, the 3DGS trainer's "
+            f"{path} is not a text file, so no camera path; those are a request or transforms.json, the 3DGS trainer's "
             "cameras.json, RealEstate10K text, or a COLMAP model."
         )
     return decode(data)
