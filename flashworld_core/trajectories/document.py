@@ -37,6 +37,7 @@ MAX_KEYFRAMES = 10_000
 MAX_NUMBER = 1e9  # of positions (world units) and times (seconds)
 FOV_LIMITS = (0.01, 179.9)  # degrees
 
+_SAME_VIEW = 1e-9  # numbers of two keys that differ by less are the same
 _WHERE = "camera path"
 
 
@@ -169,7 +170,8 @@ def sample_document(
 
 
 def _same_view(a: Keyframe, b: Keyframe) -> bool:
-    return torch.equal(a.camera_to_world, b.camera_to_world) and torch.equal(a.intrinsics, b.intrinsics)
+    pairs = ((a.camera_to_world, b.camera_to_world), (a.intrinsics, b.intrinsics))
+    return all(bool(((x - y).abs() <= _SAME_VIEW).all()) for x, y in pairs)
 
 
 def document_from_cameras(

@@ -11,7 +11,7 @@ from .parse import MAX_SIDE
 
 _ENDINGS = ("", ".png", ".jpg", ".jpeg", ".JPG", ".PNG")  # Blender's synthetic scenes name images without one
 _GIVE_UP = 3  # images missing in a row, after which none is looked for any more
-_AGREES = 0.1  # how far, of the size, twice a principal point may be from a size somebody states
+_AGREES = 0.2  # how far, of the size, twice a principal point may be from a size somebody states
 
 
 class ImageSizes:

@@ -198,7 +198,7 @@ def test_format_by_name(tmp_path):
         assert detect_format(tmp_path / name) == kind
     write_cameras(tmp_path / "odd.dat", cameras, "nerfstudio")
     assert detect_format(tmp_path / "odd.dat") == "nerfstudio"
-    with pytest.raises(FlashWorldError, match="no format goes by the name path.xyz"):
+    with pytest.raises(FlashWorldError, match="format goes by the name path.xyz"):
         write_cameras(tmp_path / "path.xyz", cameras)
     with pytest.raises(FlashWorldError, match="unknown format 'obj'"):
         write_cameras(tmp_path / "path.json", cameras, "obj")
