@@ -113,8 +113,12 @@ class RenderViews(api.ComfyNode):
                 ),
             ],
             outputs=[
-                api.output(io.Image, "images", tooltip="One picture per view, over the background, which they hold already: to "
-                    "lay them over something else, render on black and add the other picture times (1 - mask)."),
+                api.output(
+                    io.Image,
+                    "images",
+                    tooltip="One picture per view, over the background, which they hold already: to "
+                    "lay them over something else, render on black and add the other picture times (1 - mask).",
+                ),
                 api.output(io.Mask, "mask", tooltip="How much of each pixel the scene covers: 1 is all of it."),
                 api.output(
                     io.Image,
@@ -137,8 +141,8 @@ class RenderViews(api.ComfyNode):
         cls, splat, width=0, height=0, frames=0, background="#000000", hole_threshold=0.5, sh_degree=3,
         softness=AS_GENERATED, trajectory=None, camera=None,
     ):  # fmt: skip
-        from ..flashworld_core.rendering.constants import LOW_PASS
         from ..flashworld_core.ops.select import few_seen
+        from ..flashworld_core.rendering.constants import LOW_PASS
         from ..flashworld_core.rendering.maps import SOLID, color_from_text
 
         with NodeRun(TITLE) as run:

@@ -151,7 +151,12 @@ _MOVEMENTS = [
 def _movement(draw: random.Random, positions: list[tuple], timing: str, loop: bool) -> dict:
     """Key poses that all look ahead; with times that give the third move most of the time."""
     keys = [
-        {"position": list(p), "quaternion": [1.0, 0.0, 0.0, 0.0], "vertical_fov_degrees": None, "time": i + 2.0 * (i > 2)}
+        {
+            "position": list(p),
+            "quaternion": [1.0, 0.0, 0.0, 0.0],
+            "vertical_fov_degrees": None,
+            "time": i + 2.0 * (i > 2),
+        }
         for i, p in enumerate(positions)
     ]
     document = {"version": 1, "spline": "catmull_rom", "timing": timing, "loop": loop, "keyframes": keys}

@@ -21,7 +21,11 @@ def add_command(commands) -> None:
     parser.add_argument("--out", type=Path, default=Path("output/render"), help="folder to write to (%(default)s)")
     parser.add_argument("--modes", default="rgb", help=f"comma-separated, any of {','.join(MODES)} (%(default)s)")
     parser.add_argument(
-        "--size", type=size, default=None, metavar="WxH", help="picture size; default the path's, or 704x480. Another shape than the path's crops in the middle"
+        "--size",
+        type=size,
+        default=None,
+        metavar="WxH",
+        help="picture size; default the path's, or 704x480. Another shape than the path's crops in the middle",
     )
     parser.add_argument(
         "--views",
@@ -90,4 +94,3 @@ def run(options) -> None:
         if not options.no_video and len(frames) > 1:
             save_video(options.out / f"{mode}.mp4", frames, options.fps)
     print(f"{len(cameras)} views of {len(scene):,} Gaussians: {options.out.resolve()}")
-

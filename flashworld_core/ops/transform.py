@@ -153,5 +153,5 @@ def _similarity(rotation, scale, translation) -> tuple[Tensor | None, float, Ten
         raise FlashWorldError(f"rotation must be [3, 3], got {list(rotation.shape)}.")
     identity = torch.eye(3, dtype=torch.float64)
     if not torch.allclose(rotation @ rotation.T, identity, atol=1e-4) or torch.linalg.det(rotation) < 0:
-        raise FlashWorldError(f"rotation must be orthonormal with determinant 1 (no scale, no mirror).")
+        raise FlashWorldError("rotation must be orthonormal with determinant 1 (no scale, no mirror).")
     return (None if torch.equal(rotation, identity) else rotation), scale, translation

@@ -29,7 +29,9 @@ MAX_VIEWS = 100_000
 _TABLE = 256  # samples per segment when the length of the path is measured
 _SEGMENTS_AT_ONCE = 1024  # of which samples are kept in memory
 HOLD = 1e-6  # two keys whose poses differ by less, relative to the average move (or in radians), are a hold
-MAX_TANGENT = 3.0  # times the shorter of the two moves that meet at a key; more can overshoot (Fritsch and Carlson 1980)
+MAX_TANGENT = (
+    3.0  # times the shorter of the two moves that meet at a key; more can overshoot (Fritsch and Carlson 1980)
+)
 Timing = Literal["constant_speed", "even", "times"]
 
 
@@ -153,9 +155,7 @@ class _Path:
             raise FlashWorldError("keyframes must hold finite numbers.")
         self.times = [key.time for key in keyframes]
         self.positions = c2w[:, :3, 3]
-        self.quaternions = matrices_to_quats(
-            checked_rotations(c2w[:, :3, :3], "the rotation of keyframes")
-        )
+        self.quaternions = matrices_to_quats(checked_rotations(c2w[:, :3, :3], "the rotation of keyframes"))
         self.tangent_out, self.tangent_in = _tangents(self.positions, spline, loop)
 
     @property

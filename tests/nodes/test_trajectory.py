@@ -175,7 +175,13 @@ def test_no_camera_connected_on_a_host_that_grows(host):
 def files(host):
     """A path in every format in the input folder."""
     cameras = make_trajectory("orbit:60", views=4, vertical_fov_degrees=50, **SIZE)
-    names = {"flashworld": "a.json", "nerfstudio": "sub/b.json", "colmap": "sub/model", "realestate10k": "c.txt", "inria": "d.json"}
+    names = {
+        "flashworld": "a.json",
+        "nerfstudio": "sub/b.json",
+        "colmap": "sub/model",
+        "realestate10k": "c.txt",
+        "inria": "d.json",
+    }
     for kind, name in names.items():
         write_cameras(host.input / name, cameras, kind)
     return cameras, names

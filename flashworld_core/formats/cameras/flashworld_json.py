@@ -237,6 +237,4 @@ def _upright_size(image: str, where: str) -> tuple[int, int]:
                 sideways = picture.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
                 return (picture.height, picture.width) if sideways else (picture.width, picture.height)
     except Exception as error:  # Pillow's decoders raise nearly every kind on damaged files
-        raise FlashWorldError(
-            f"{where}: image_prompt is not a picture that can be read: {str(error)[:100]}"
-        ) from error
+        raise FlashWorldError(f"{where}: image_prompt is not a picture that can be read: {str(error)[:100]}") from error

@@ -39,8 +39,10 @@ class ImageSizes:
         """
         size = self._beside(name)
         if size is not None:
-            if cx and cy and abs(2 * cx - size[1]) + abs(2 * cy - size[0]) < abs(2 * cx - size[0]) + abs(
-                2 * cy - size[1]
+            if (
+                cx
+                and cy
+                and abs(2 * cx - size[1]) + abs(2 * cy - size[0]) < abs(2 * cx - size[0]) + abs(2 * cy - size[1])
             ):
                 size = size[::-1]  # written after turning the image by its EXIF orientation
             return self._tell("found in the images beside it", size)

@@ -48,9 +48,7 @@ def parse(data: list, where: str) -> FileViews:
         cx, cy = number(entry.get("cx", width / 2), f"{here}.cx"), number(entry.get("cy", height / 2), f"{here}.cy")
         lenses.append([fx, fy, cx, cy])
         sizes.append((width, height))
-    turned = rotations_from_matrices(
-        torch.tensor(rotations, dtype=torch.float64), lambda i: f"{where}: [{i}].rotation"
-    )
+    turned = rotations_from_matrices(torch.tensor(rotations, dtype=torch.float64), lambda i: f"{where}: [{i}].rotation")
     poses = pose(turned, torch.tensor(positions, dtype=torch.float64))
     names = [entry.get("img_name") for entry in data]
     return FileViews(poses, torch.tensor(lenses, dtype=torch.float64), sizes, names)

@@ -32,7 +32,10 @@ COLMAP_MODELS: dict[int, tuple[str, tuple[str, ...]]] = {
     8: ("SIMPLE_RADIAL_FISHEYE", ("f", "cx", "cy", "k1")),
     9: ("RADIAL_FISHEYE", ("f", "cx", "cy", "k1", "k2")),
     10: ("THIN_PRISM_FISHEYE", (*_TWO_FOCALS, "k1", "k2", "p1", "p2", "k3", "k4", "sx1", "sy1")),
-    11: ("RAD_TAN_THIN_PRISM_FISHEYE", (*_TWO_FOCALS, *(f"k{i}" for i in range(1, 7)), "p1", "p2", "s1", "s2", "s3", "s4")),
+    11: (
+        "RAD_TAN_THIN_PRISM_FISHEYE",
+        (*_TWO_FOCALS, *(f"k{i}" for i in range(1, 7)), "p1", "p2", "s1", "s2", "s3", "s4"),
+    ),
     12: ("SIMPLE_DIVISION", ("f", "cx", "cy", "division")),
     13: ("DIVISION", (*_TWO_FOCALS, "division")),
     14: ("SIMPLE_FISHEYE", ("f", "cx", "cy")),

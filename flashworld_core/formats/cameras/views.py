@@ -95,9 +95,9 @@ def to_cameras(
     intrinsics = torch.empty(len(poses), 3, 3, dtype=torch.float64)
     for one in set(sizes):
         of_size = [i for i, other in enumerate(sizes) if other == one]
-        intrinsics[of_size] = _cameras(poses[of_size], lenses[of_size], *one, dtype=torch.float64).fitted(
-            *view_size
-        ).intrinsics
+        intrinsics[of_size] = (
+            _cameras(poses[of_size], lenses[of_size], *one, dtype=torch.float64).fitted(*view_size).intrinsics
+        )
     return Cameras(poses.float(), intrinsics.float(), *view_size)
 
 

@@ -75,7 +75,13 @@ def save(folder, kind, **replaced):
 
 
 KINDS = list(files.FORMATS)
-NAMES = {"flashworld": "p.json", "inria": "cameras.json", "nerfstudio": "transforms.json", "realestate10k": "p.txt", "colmap": "model"}
+NAMES = {
+    "flashworld": "p.json",
+    "inria": "cameras.json",
+    "nerfstudio": "transforms.json",
+    "realestate10k": "p.txt",
+    "colmap": "model",
+}
 
 
 def varied_cameras(views=12, seed=0, dtype=torch.float32):
