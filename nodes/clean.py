@@ -112,8 +112,8 @@ class CleanScene(api.ComfyNode):
                     round=0.01,
                     optional=True,
                     advanced=True,
-                    tooltip="Gaussians farther from the scene's middle than this go, in multiples of its extent: strays "
-                    "that training leaves behind. Lower drops distant background too. 0 keeps all.",
+                    tooltip="Gaussians farther from the scene's middle than this go, in multiples of its extent: "
+                    "strays that training leaves behind. Lower drops distant background too. 0 keeps all.",
                 ),
                 api.input(
                     api.Trajectory,

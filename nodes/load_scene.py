@@ -55,8 +55,8 @@ class LoadScene(api.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Which way is up in the file. auto takes what the file says (glTF always does) and else y "
-                    "down, as 3D Gaussian Splatting has it. If the scene stands on its head, choose y up; if it lies on "
-                    "its side, z up.",
+                    "down, as 3D Gaussian Splatting has it. If the scene stands on its head, choose y up; if it lies "
+                    "on its side, z up.",
                 ),
                 api.input(
                     io.Int,

@@ -155,8 +155,9 @@ class RenderViews(api.ComfyNode):
             told = few_seen(
                 scene,
                 cameras,
-                "Another axis may point up (axes of Load Scene, up of Load Camera Path), or the path belongs to another "
-                "scene; one trained with nerfstudio needs its dataparser_transforms.json (dataparser of Load Camera Path).",
+                "Another axis may point up (axes of Load Scene, up of Load Camera Path), or the path belongs to "
+                "another scene; one trained with nerfstudio needs its dataparser_transforms.json (dataparser of Load "
+                "Camera Path).",
             )
             if told:
                 run.say(told)

@@ -30,7 +30,7 @@ class LoadCameraPath(api.ComfyNode):
             display_name=LOAD_TITLE,
             category="FlashWorld",
             description="Reads a camera path from ComfyUI's input folder: FlashWorld request JSON, nerfstudio "
-            "transforms.json, RealEstate10K / CameraCtrl text, or a COLMAP folder. What a file is, its content tells.",
+            "transforms.json, the 3DGS trainer's cameras.json, RealEstate10K / CameraCtrl text, or a COLMAP folder. What a file is, its content tells.",
             search_aliases=["camera path", "trajectory", "transforms.json", "colmap", "nerfstudio", "realestate10k"],
             inputs=[
                 api.input(
@@ -84,8 +84,8 @@ class LoadCameraPath(api.ComfyNode):
                     default="not",
                     optional=True,
                     advanced=True,
-                    tooltip="For scenes trained with nerfstudio, which moves and scales the world: beside the file reads "
-                    "dataparser_transforms.json there and moves the cameras along.",
+                    tooltip="For scenes trained with nerfstudio, which moves and scales the world: beside the file "
+                    "reads dataparser_transforms.json there and moves the cameras along.",
                 ),
                 api.input(
                     io.Int,
@@ -175,8 +175,8 @@ class SaveCameraPath(api.ComfyNode):
                     options=list(FORMATS),
                     default="flashworld",
                     tooltip="flashworld: FlashWorld's request JSON. nerfstudio: transforms.json. colmap: a folder with "
-                    "images.txt and cameras.txt. inria: cameras.json of the 3DGS trainer. realestate10k: text as CameraCtrl and others read it, without the "
-                    "picture size.",
+                    "images.txt and cameras.txt. inria: cameras.json of the 3DGS trainer. realestate10k: text as "
+                    "CameraCtrl and others read it, without the picture size.",
                 ),
             ],
             outputs=[api.output(api.Trajectory, "trajectory", tooltip="The same camera path, to go on with.")],
@@ -208,7 +208,7 @@ _POSES, _LENSES, _POINTS = "images", "cameras", "points3D"  # of a COLMAP folder
 def path_names() -> list[str]:
     """Files and COLMAP folders below the input folder that may be camera paths, for lists.
 
-    A folder with images and cameras (.txt or .bin) stands for the files in it. What the others hold, only reading tells.
+    A folder with images and cameras (.txt or .bin) stands for the files in it. What others hold, only reading tells.
     """
     files = folders.input_files(_READ_EXTENSIONS)
     everything, models, inside = set(files), set(), set()

@@ -25,7 +25,7 @@ def add_command(commands) -> None:
         type=size,
         default=None,
         metavar="WxH",
-        help="picture size; default the path's, or 704x480. Another shape than the path's crops in the middle",
+        help="picture size; default the path's, or 704x480; another shape crops",
     )
     parser.add_argument(
         "--views",

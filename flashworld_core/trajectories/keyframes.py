@@ -29,9 +29,7 @@ MAX_VIEWS = 100_000
 _TABLE = 256  # samples per segment when the length of the path is measured
 _SEGMENTS_AT_ONCE = 1024  # of which samples are kept in memory
 HOLD = 1e-6  # two keys whose poses differ by less, relative to the average move (or in radians), are a hold
-MAX_TANGENT = (
-    3.0  # times the shorter of the two moves that meet at a key; more can overshoot (Fritsch and Carlson 1980)
-)
+MAX_TANGENT = 3.0  # times the shorter of the two moves that meet at a key; more can overshoot (Fritsch, Carlson 1980)
 Timing = Literal["constant_speed", "even", "times"]
 
 

@@ -184,7 +184,8 @@ def _load(path: Path) -> tuple[str, dict | list | str | None, Path]:
                 return kind, data, path
         keys = ", ".join(sorted(map(str, data))[:8])[:100] or "none"
         raise FlashWorldError(
-            f"{path} is neither a FlashWorld request (key cameras) nor a transforms.json (key frames); its keys: {keys}."
+            f"{path} is neither a FlashWorld request (key cameras) nor a transforms.json (key frames); its "
+            f"keys: {keys}."
         )
     if realestate10k.recognizes(text):
         return "realestate10k", text, path

@@ -111,7 +111,7 @@ def _matters(value, neutral: float) -> bool:
 
 
 def _applied(data: dict, where: str, notify: Callable[[str], None]) -> tuple[torch.Tensor, float] | None:
-    """The similarity the file's writer applied; None where it names none or one that is no similarity, which is said."""
+    """The similarity the file's writer applied; None for none, or one that is no similarity, which is said."""
     if data.get("applied_transform") is None:
         return None
     try:

@@ -206,7 +206,7 @@ def test_format_by_name(tmp_path):
     assert detect_format(tmp_path / "odd.dat") == "nerfstudio"
     with pytest.raises(FlashWorldError, match="format goes by the name path.xyz"):
         write_cameras(tmp_path / "path.xyz", cameras)
-    with pytest.raises(FlashWorldError, match="unknown format 'obj'"):
+    with pytest.raises(FlashWorldError, match="file format 'obj'"):
         write_cameras(tmp_path / "path.json", cameras, "obj")
 
 
