@@ -46,7 +46,7 @@ def check_names_and_shapes(
         if names
     ]
     if parts:
-        raise FlashWorldError(f"load: the tensors of {path} do not fit the {what}: {'; '.join(parts)}.")
+        raise FlashWorldError(f"the tensors of {path} do not fit the {what}: {'; '.join(parts)}.")
 
 
 def expected_shapes(module: nn.Module) -> dict[str, Shape]:
@@ -110,6 +110,7 @@ def assign(
         should_stop: asked before every tensor.
 
     Raises:
+        FlashWorldError: whole, boolean or complex numbers where the module has floating-point ones.
         Cancelled: ``should_stop`` answered True.
     """
     filled: dict[int, Tensor] = {}
@@ -118,6 +119,8 @@ def assign(
         tensor = filled.get(id(old))
         if tensor is None:
             stored = read(name)
+            if old.is_floating_point() and not stored.dtype.is_floating_point:
+                raise FlashWorldError(f"{name} is stored as {stored.dtype}, not as floating-point numbers.")
             tensor = stored.to(device=device, dtype=target_dtype(name, stored.dtype, dtype, keep_float32))
             tensor = nn.Parameter(tensor, requires_grad=False) if isinstance(old, nn.Parameter) else tensor
             filled[id(old)] = tensor

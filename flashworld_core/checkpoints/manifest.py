@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from ..errors import FlashWorldError
+from ..formats.files import parse_json
 from . import DTYPES
 
 FORMAT_VERSION = 1
@@ -61,8 +62,8 @@ class Manifest:
     def recognizes(text: str) -> bool:
         """Whether ``text`` is for `from_json` to judge: not if it is a JSON object that speaks of other things."""
         try:
-            content = json.loads(text)
-        except ValueError:
+            content = parse_json(text, "")
+        except FlashWorldError:
             return True
         return not isinstance(content, dict) or "generator" in content or "config" in content
 
@@ -77,21 +78,18 @@ class Manifest:
         Raises:
             FlashWorldError: not JSON, not a manifest, of a later format, or without a config.
         """
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise FlashWorldError(f"load: {source} is not JSON: {error}.") from error
+        content = parse_json(text, source)
         if not isinstance(content, dict) or not isinstance(content.get("generator"), str):
             raise FlashWorldError(f'{source} is not a model manifest (it names no "generator").')
         version = content.get("format_version", FORMAT_VERSION)
         if not isinstance(version, int) or version > FORMAT_VERSION:
-            raise FlashWorldError(f"load: {source} has format version {version}; this program knows {FORMAT_VERSION}.")
+            raise FlashWorldError(f"{source} has format version {version}; this program knows {FORMAT_VERSION}.")
         compute = content.get("compute_dtype")
         if compute is not None and compute not in DTYPES.values():
-            raise FlashWorldError(f"load: {source}: compute_dtype {compute!r} is none of {', '.join(DTYPES.values())}.")
+            raise FlashWorldError(f"{source}: compute_dtype {compute!r} is none of {', '.join(DTYPES.values())}.")
         values = content.get("config")
         if not isinstance(values, dict):
-            raise FlashWorldError(f"load: {source} holds no config.")
+            raise FlashWorldError(f"{source} holds no config.")
         notes = content.get("notes")
         return cls(
             content["generator"],

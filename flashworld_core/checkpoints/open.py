@@ -8,9 +8,11 @@ and what it returns is mapped from the disk wherever the format allows.
 from __future__ import annotations
 
 import dataclasses
-import json
+import io
 import logging
 import pickle
+import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -19,7 +21,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import FlashWorldError
+from ..errors import FlashWorldError, is_out_of_memory
+from ..formats.files import parse_json
+from .pickle_scan import refused_object
 
 logger = logging.getLogger(__name__)
 SAFETENSORS_DTYPES = {
@@ -41,8 +45,15 @@ MAX_SAFETENSORS_HEADER = 100_000_000  # the format's own limit
 MAX_PICKLE_BYTES = 256 * 2**20  # of a torch file's structure, not of its tensors
 # Torch files from before the zip format cannot be mapped; they are read whole, so only small ones are.
 MAX_LEGACY_BYTES = 4 * 2**30
+MAX_ENTRIES = 200_000  # visited in a torch file: dictionaries may share their contents, over and over
+# Torch files are refused below: reading them may corrupt memory (CVE-2026-24747), up to 2.5 even run code from
+# them (CVE-2025-32434), in spite of weights_only=True.
+SAFE_TORCH = (2, 10)
 INDEX_NAMES = ("model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.json")
 SINGLE_NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors", "pytorch_model.bin")
+
+# What Python's zip reader raises for archives that lie about themselves.
+_ZIP_DAMAGE = (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OSError, struct.error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +93,13 @@ class WeightFile:
         """The tensor ``name`` on the CPU, mapped from the file where the format allows."""
         entry = self.entries[name]
         if entry.dtype is None:
-            raise FlashWorldError(f"open_weights: {self.path}: {name} has a number format this torch does not know.")
+            raise FlashWorldError(f"{self.path}: {name} has a number format this torch does not know.")
         try:
             return entry.read()
         except (RuntimeError, OSError, ValueError) as error:
-            raise FlashWorldError(f"open_weights: {self.path}: {name} cannot be read: {error}") from error
+            if is_out_of_memory(error):
+                raise
+            raise FlashWorldError(f"{self.path}: {name} cannot be read: {error}") from error
 
 
 def open_weights(path: str | Path) -> WeightFile:
@@ -105,13 +118,13 @@ def open_weights(path: str | Path) -> WeightFile:
     if path.is_dir():
         return _open_folder(path)
     if not path.is_file():
-        raise FlashWorldError(f"open_weights: no such file: {path}")
+        raise FlashWorldError(f"no such file: {path}")
     kind = sniff(path)
     if kind == "safetensors":
         return _open_safetensors(path)
     if kind in ("torch", "legacy torch"):
         return _open_torch(path, legacy=kind == "legacy torch")
-    raise FlashWorldError(f"open_weights: {path} is {kind}.")
+    raise FlashWorldError(f"{path} is {kind}.")
 
 
 def sniff(path: Path) -> str:
@@ -131,8 +144,11 @@ def sniff(path: Path) -> str:
     if head.startswith(b"PK"):
         if not zipfile.is_zipfile(path):
             return f"a torch file cut short (its end is missing at {size:,} bytes); download it again"
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except _ZIP_DAMAGE as error:
+            return f"a damaged zip archive ({str(error)[:100]}); download it again"
         if any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
             return "torch"
         return "a zip archive, not weights; unpack it and give the weight file"
@@ -156,26 +172,28 @@ def _open_folder(folder: Path) -> WeightFile:
     if len(candidates) == 1:
         return open_weights(candidates[0])
     found = f"{len(candidates)} safetensors files and no index" if candidates else "no weight file"
-    raise FlashWorldError(f"open_weights: the folder {folder} holds {found}; name the file.")
+    raise FlashWorldError(f"the folder {folder} holds {found}; name the file.")
 
 
 def _open_sharded(folder: Path, index: Path) -> WeightFile:
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = parse_json(index.read_bytes(), str(index))["weight_map"]
         files = sorted(set(weight_map.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FlashWorldError(f"open_weights: {index} is not an index of shards: {error!r}.") from error
+    except FlashWorldError:
+        raise
+    except (OSError, KeyError, TypeError, AttributeError) as error:
+        raise FlashWorldError(f"{index} is not an index of shards: {error!r}.") from error
     shards = {}
     for name in files:
         if not isinstance(name, str) or Path(name).name != name:
-            raise FlashWorldError(f"open_weights: {index} names {name!r}, which is not a file beside it.")
+            raise FlashWorldError(f"{index} names {name!r}, which is not a file beside it.")
         if not (folder / name).is_file():
-            raise FlashWorldError(f"open_weights: the shard {folder / name} is missing; download it.")
+            raise FlashWorldError(f"the shard {folder / name} is missing; download it.")
         shards[name] = open_weights(folder / name)
     entries = {}
     for name, file in weight_map.items():
         if name not in shards[file].entries:
-            raise FlashWorldError(f"open_weights: {folder / file} lacks {name}, which {index.name} promises.")
+            raise FlashWorldError(f"{folder / file} lacks {name}, which {index.name} promises.")
         entries[name] = shards[file].entries[name]
     return WeightFile(folder, "sharded safetensors", entries, {}, (), sum(shard.nbytes for shard in shards.values()))
 
@@ -188,7 +206,7 @@ def _open_safetensors(path: Path) -> WeightFile:
         file = safe_open(path, framework="pt", device="cpu")
         names = list(file.keys())
     except (SafetensorError, OSError, ValueError) as error:
-        raise FlashWorldError(f"open_weights: {path} is a damaged safetensors file: {error}.") from error
+        raise FlashWorldError(f"{path} is a damaged safetensors file: {error}.") from error
     entries = {}
     for name in names:
         view = file.get_slice(name)
@@ -204,52 +222,86 @@ def _check_safetensors_length(path: Path) -> None:
         header_bytes = int.from_bytes(stream.read(8), "little")
         header = stream.read(min(header_bytes, size))
     try:
-        tensors = json.loads(header) if len(header) == header_bytes else {}
+        tensors = parse_json(header, f"The header of {path}") if len(header) == header_bytes else {}
         needed = (
             8
             + header_bytes
             + max((entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"), default=0)
         )
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+    except FlashWorldError as error:
+        raise FlashWorldError(f"{path} is a damaged safetensors file: {error}") from None
+    except (TypeError, KeyError, IndexError, AttributeError):
         return
     if needed > size:
-        raise FlashWorldError(f"open_weights: {path} is cut short: {size:,} bytes of {needed:,}; download it again.")
+        raise FlashWorldError(f"{path} is cut short: {size:,} bytes of {needed:,}; download it again.")
 
 
 def _open_torch(path: Path, legacy: bool) -> WeightFile:
     size = path.stat().st_size
+    if _torch_version() < SAFE_TORCH:
+        raise FlashWorldError(
+            f"{path} is a torch file, which is not safe to read with PyTorch {torch.__version__}; update PyTorch to "
+            f"{'.'.join(map(str, SAFE_TORCH))} or later, or use its safetensors version."
+        )
     if legacy and size > MAX_LEGACY_BYTES:
         raise FlashWorldError(
-            f"open_weights: {path} is a torch file of the old kind, too large to read whole; "
+            f"{path} is a torch file of the old kind, too large to read whole; "
             "save it again with a current torch, or use its safetensors version."
         )
-    if not legacy:
-        _check_archive(path, size)
+    if legacy:
+        with path.open("rb") as stream:
+            refused = refused_object(stream, pickles=5)  # magic number, version, system, content, keys
+    else:
+        refused = _check_archive(path, size)
+    if refused is not None:
+        raise FlashWorldError(f"{path} is refused: {_asks_for(refused)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch asks to report unusual pickle protocols to it
             content = torch.load(path, map_location="cpu", mmap=not legacy, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise FlashWorldError(f"open_weights: {path} is refused: {_refusal(error)}") from error
+        raise FlashWorldError(f"{path} is refused: {_refusal(error)}") from error
     except Exception as error:  # damaged archives raise RuntimeError, EOFError, UnicodeDecodeError, KeyError ...
-        raise FlashWorldError(f"open_weights: {path} is a damaged torch file: {error}") from error
+        if is_out_of_memory(error):
+            raise
+        raise FlashWorldError(f"{path} is a damaged torch file: {str(error)[:300]}") from error
     if not isinstance(content, dict):
-        raise FlashWorldError(f"open_weights: {path} holds a {type(content).__name__}, not named tensors.")
-    entries: dict[str, Entry] = {}
-    _flatten(content, "", entries, path, depth=3)
-    return WeightFile(path, "torch", entries, {}, tuple(map(str, content)), size)
+        raise FlashWorldError(f"{path} holds a {type(content).__name__}, not named tensors.")
+    return WeightFile(path, "torch", _flatten(content, path), {}, tuple(str(key)[:100] for key in content), size)
 
 
-def _check_archive(path: Path, size: int) -> None:
-    """Torch stores its records uncompressed; anything else could unpack to any size."""
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if info.compress_type != zipfile.ZIP_STORED:
-                raise FlashWorldError(f"open_weights: {path}: {info.filename} is compressed, which torch never does.")
-            if info.filename.endswith("data.pkl") and info.file_size > MAX_PICKLE_BYTES:
-                raise FlashWorldError(f"open_weights: {path}: {info.filename} is implausibly large.")
-            if info.header_offset + info.file_size > size:
-                raise FlashWorldError(f"open_weights: {path}: {info.filename} reaches past the end of the file.")
+def _torch_version() -> tuple[int, int]:
+    return tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+
+
+def _check_archive(path: Path, size: int) -> str | None:
+    """Refuse an archive no torch wrote; the name of an object its structure asks for and may not have, if any.
+
+    Torch stores its records uncompressed; anything else could unpack to any size.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if len(set(names)) < len(names):
+                raise FlashWorldError(f"{path} is a damaged torch file: it holds a record twice.")
+            for info in archive.infolist():
+                if info.compress_type != zipfile.ZIP_STORED:
+                    raise FlashWorldError(f"{path}: {info.filename[:100]} is compressed, which torch never does.")
+                if info.filename.endswith("data.pkl") and info.file_size > MAX_PICKLE_BYTES:
+                    raise FlashWorldError(f"{path}: {info.filename[:100]} is implausibly large.")
+                if info.header_offset + info.file_size > size:
+                    raise FlashWorldError(f"{path}: {info.filename[:100]} reaches past the end of the file.")
+            for name in names:
+                if name.endswith("data.pkl"):
+                    with archive.open(name) as stream:
+                        refused = refused_object(io.BytesIO(stream.read()), pickles=1)
+                    if refused is not None:
+                        return refused
+    except FlashWorldError:
+        raise
+    except (*_ZIP_DAMAGE, RuntimeError) as error:  # RuntimeError: encrypted
+        raise FlashWorldError(f"{path} is a damaged torch file: {str(error)[:100]}.") from error
+    return None
 
 
 def _refusal(error: pickle.UnpicklingError) -> str:
@@ -257,27 +309,47 @@ def _refusal(error: pickle.UnpicklingError) -> str:
     text = str(error)
     for marker in ("GLOBAL ", "global "):
         if marker in text:
-            name = text.split(marker, 1)[1].split()[0].strip("`'\",.")
-            return (
-                f"it asks for the Python object {name}, and loading that could run code. "
-                "Nothing was executed. Use a file that holds only tensors, such as the safetensors version."
-            )
+            return _asks_for(text.split(marker, 1)[1].split()[0].strip("`'\",."))
     return "it is damaged, or holds more than tensors. Nothing was executed."
 
 
-def _flatten(content: dict, prefix: str, entries: dict[str, Entry], path: Path, depth: int) -> None:
-    """Join nested dictionaries of tensors with dots; whatever else they hold is left out."""
-    for key, value in content.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Tensor):
-            if (
-                value.layout is not torch.strided
-                or value.untyped_storage().nbytes() < value.numel() * value.element_size()
-            ):
-                raise FlashWorldError(f"open_weights: {path}: {name} is not stored in full.")
-            entries[name] = Entry(tuple(value.shape), value.dtype, lambda value=value: value.detach())
-        elif isinstance(value, dict) and depth > 1:
-            _flatten(value, f"{name}.", entries, path, depth - 1)
+def _asks_for(name: str) -> str:
+    return (
+        f"it asks for the Python object {name[:100]}, and loading that could run code. "
+        "Nothing was executed. Use a file that holds only tensors, such as the safetensors version."
+    )
+
+
+def _flatten(content: dict, path: Path) -> dict[str, Entry]:
+    """Join nested dictionaries of tensors with dots, three deep; whatever else they hold is left out."""
+    entries: dict[str, Entry] = {}
+    visited = 0
+
+    def visit(content: dict, prefix: str, depth: int) -> None:
+        nonlocal visited
+        for key, value in content.items():
+            visited += 1
+            if visited > MAX_ENTRIES:
+                raise FlashWorldError(f"{path} is refused: it has over {MAX_ENTRIES:,} entries, as no model has.")
+            name = f"{prefix}{key}"
+            if isinstance(value, Tensor):
+                entries[name] = _entry(name, value, path)
+            elif isinstance(value, dict) and depth > 1:
+                visit(value, f"{name}.", depth - 1)
+
+    visit(content, "", 3)
+    return entries
+
+
+def _entry(name: str, value: Tensor, path: Path) -> Entry:
+    if (
+        value.layout is not torch.strided
+        or value.device.type != "cpu"
+        or value.untyped_storage().nbytes() < value.numel() * value.element_size()
+    ):
+        raise FlashWorldError(f"{path}: {name[:100]} is not stored in full.")
+    known = value.dtype in SAFETENSORS_DTYPES.values()
+    return Entry(tuple(value.shape), value.dtype if known else None, lambda: value.detach())
 
 
 # Wrappings other programs put around a network's own names.

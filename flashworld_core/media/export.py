@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,11 @@ from torch import Tensor
 from ..errors import FlashWorldError, check_stop
 from ..formats.files import atomic_writer
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_BT709 = 1  # ITU-T H.273's number of its primaries and of its transfer function
+
 
 def to_bytes(image: Tensor) -> np.ndarray:
     """uint8 [..., H, W, 3] from floats in [0, 1]; out-of-range values are clamped, NaN becomes 0."""
@@ -26,10 +32,10 @@ def to_bytes(image: Tensor) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _new_file(path: str | os.PathLike, function: str):
+def _new_file(path: str | os.PathLike):
     """A binary file that takes its name when it is complete; missing folders are made."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with atomic_writer(path, function) as stream:
+    with atomic_writer(path) as stream:
         yield stream
 
 
@@ -46,62 +52,74 @@ def save_png(path: str | os.PathLike, image: Tensor | np.ndarray, text: dict[str
     chunks = PngInfo()
     for keyword, value in (text or {}).items():
         chunks.add_text(keyword, value)
-    with _new_file(path, "save_png") as stream:
+    with _new_file(path) as stream:
         Image.fromarray(array).save(stream, format="PNG", pnginfo=chunks)
 
 
 def save_npy(path: str | os.PathLike, array: np.ndarray) -> None:
     """Write one array as .npy."""
-    with _new_file(path, "save_npy") as stream:
+    with _new_file(path) as stream:
         np.save(stream, array)
 
 
 def save_json(path: str | os.PathLike, content) -> None:
     """Write JSON values, one line per entry."""
     text = json.dumps(content, indent=1) + "\n"
-    with _new_file(path, "save_json") as stream:
+    with _new_file(path) as stream:
         stream.write(text.encode("utf-8"))
 
 
 def save_video(
     path: str | os.PathLike, frames: Tensor, fps: float = 24, *, should_stop: Callable[[], bool] | None = None
 ) -> None:
-    """Write an H.264 MP4 (yuv420p, plays everywhere).
+    """Write an H.264 MP4 (yuv420p, plays everywhere): BT.709 matrix, limited range, tagged so.
 
     Args:
         frames: [V, H, W, 3]; odd sizes lose their last row or column, as yuv420p demands.
-        fps: frames per second.
+        fps: frames per second, above 0 and up to 1000.
 
     Raises:
-        FlashWorldError: no frames, or frames smaller than 2x2.
+        FlashWorldError: no frames, frames smaller than 2x2, or no such frame rate.
         Cancelled: stopped; no file is left.
     """
     import av
+    from av.video.reformatter import ColorRange, Colorspace
 
+    if not 0 < fps <= 1000:
+        raise FlashWorldError(f"A video has above 0 and up to 1000 frames per second, got {fps}.")
     count, height, width = frames.shape[:3]
     height, width = height - height % 2, width - width % 2
     if not count or not height or not width:
-        raise FlashWorldError(f"save_video: needs at least one frame of 2x2 pixels, got {list(frames.shape)}.")
+        raise FlashWorldError(f"A video needs at least one frame of 2x2 pixels, got {list(frames.shape)}.")
 
-    with _new_file(path, "save_video") as file, av.open(file, "w", format="mp4") as container:
+    with _new_file(path) as file, av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "14", "preset": "medium"}
+        context = stream.codec_context
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries = context.color_trc = _BT709
         for frame in frames:
             check_stop(should_stop)
             picture = av.VideoFrame.from_ndarray(to_bytes(frame[:height, :width]), format="rgb24")
+            # Players take untagged video for BT.601 or BT.709 by its size; the scaler's own choice is BT.601.
+            picture = picture.reformat(
+                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
+            picture.color_primaries = picture.color_trc = _BT709
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
 
 
 def contact_sheet(
-    rows: Sequence[tuple[str, Sequence[Tensor]]], cell_width: int = 192, margin: int = 6, title: str = ""
+    rows: Sequence[tuple[str, Sequence[Tensor | Image]]], cell_width: int = 192, margin: int = 6, title: str = ""
 ) -> np.ndarray:
     """Rows of pictures with a caption each, on white.
 
     Args:
-        rows: (caption, pictures [H, W, 3]); pictures are resized to ``cell_width`` pixels wide.
-        title: one line above all.
+        rows: (caption, pictures), each a tensor [H, W, 3] or a Pillow image. They are resized to ``cell_width`` pixels
+            wide, or to what of that a height of four times as much leaves.
+        title: one line above all. Line breaks are blanks, here and in captions, and what does not fit is cut.
 
     Returns:
         uint8 [H, W, 3].
@@ -117,8 +135,9 @@ def contact_sheet(
     for caption, pictures in rows:
         resized = []
         for picture in pictures:
-            image = Image.fromarray(to_bytes(picture))
-            size = (cell_width, max(1, round(image.height * cell_width / image.width)))
+            image = picture if isinstance(picture, Image.Image) else Image.fromarray(to_bytes(picture))
+            scale = min(cell_width / image.width, 4 * cell_width / image.height)
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
             resized.append(image.resize(size, Image.Resampling.LANCZOS))
         cells.append((caption, resized))
     width = margin + max((len(pictures) for _, pictures in cells), default=0) * (cell_width + margin)
@@ -137,9 +156,17 @@ def contact_sheet(
 
 
 def _fitted(draw, text: str, font, width: int) -> str:
-    """``text``, shortened with an ellipsis until it fits ``width`` pixels."""
-    if draw.textlength(text, font=font) <= width:
+    """``text`` on one line, shortened with an ellipsis until it fits ``width`` pixels."""
+    cut = max(1, width)  # no letter is narrower than a pixel
+    text = " ".join(text[: 8 * cut].split())  # control characters are no letters of any font
+    text = "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    if len(text) <= cut and draw.textlength(text, font=font) <= width:
         return text
-    while text and draw.textlength(text + "...", font=font) > width:
-        text = text[:-1]
-    return text + "..."
+    low, high = 0, min(len(text), cut)
+    while low < high:  # the most letters that fit
+        middle = (low + high + 1) // 2
+        if draw.textlength(text[:middle] + "...", font=font) <= width:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low] + "..."

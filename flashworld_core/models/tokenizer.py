@@ -6,10 +6,15 @@ that T5 was trained with (``spiece.model``, or embedded in a ComfyUI text encode
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from ..errors import FlashWorldError
+
+SAFE_SENTENCEPIECE = (0, 2, 1)  # before, a crafted model corrupts memory (CVE-2026-1260)
 
 
 class Tokenizer(Protocol):
@@ -22,6 +27,19 @@ class Tokenizer(Protocol):
         ...
 
 
+@contextlib.contextmanager
+def _failures_of_the_library(message: str) -> Iterator[None]:
+    """The tokenizers library raises plain Exception, and on some content a panic that passes ``except Exception``."""
+    try:
+        yield
+    except FlashWorldError:
+        raise
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+            raise
+        raise FlashWorldError(f"{message}: {str(error)[:200]}") from error
+
+
 class HuggingFaceTokenizer:
     """A ``tokenizer.json`` of the tokenizers library.
 
@@ -32,20 +50,24 @@ class HuggingFaceTokenizer:
     def __init__(self, path: str | Path):
         from tokenizers import Tokenizer as Backend
 
-        path = Path(path)
-        try:
+        self._path = path = Path(path)
+        with _failures_of_the_library(f"{path} is not a tokenizer.json"):
             self._backend = Backend.from_str(path.read_text(encoding="utf-8"))
-        except Exception as error:  # the library raises plain Exception for content it cannot read
-            raise FlashWorldError(f"tokenizer: {path} is not a tokenizer.json: {error}") from error
-        self._backend.no_padding()
-        self._backend.no_truncation()
-        self.vocab_size = self._backend.get_vocab_size(with_added_tokens=True)
-        self._specials = self._backend.num_special_tokens_to_add(is_pair=False)
+            self._backend.no_padding()
+            self._backend.no_truncation()
+            self.vocab_size = self._backend.get_vocab_size(with_added_tokens=True)
+            self._specials = self._backend.num_special_tokens_to_add(is_pair=False)
         if self._specials < 1:
-            raise FlashWorldError(f"tokenizer: {path} appends no end token; use the tokenizer of a T5 or UMT5 model.")
+            raise FlashWorldError(f"{path} appends no end token; use the tokenizer of a T5 or UMT5 model.")
+        self("[Static] a \u00e9t\u00e9 \u6f22 \U0001f600", 512)  # what is missing from a vocabulary shows in use only
 
     def __call__(self, text: str, max_length: int) -> list[int]:
-        ids = self._backend.encode(text).ids
+        with _failures_of_the_library(f"{self._path} is a damaged tokenizer.json: it cannot take {text[:40]!r} apart"):
+            ids = self._backend.encode(text).ids
+        if ids and max(ids) >= self.vocab_size:
+            raise FlashWorldError(
+                f"{self._path} is a damaged tokenizer.json: it gives token {max(ids)} of {self.vocab_size}."
+            )
         if len(ids) <= max_length:
             return ids
         # T5's only special token is the end token, last of all.
@@ -68,16 +90,22 @@ class SentencePieceTokenizer:
             import sentencepiece
         except ImportError as error:
             raise FlashWorldError(
-                f"tokenizer: {name} holds a sentencepiece model; install the package `sentencepiece` to use it."
+                f"{name} holds a sentencepiece model; install the package `sentencepiece` to use it."
             ) from error
+        version = tuple(int(part) for part in re.findall(r"\d+", sentencepiece.__version__)[:3])
+        if version < SAFE_SENTENCEPIECE:
+            raise FlashWorldError(
+                f"{name} holds a sentencepiece model, which sentencepiece {sentencepiece.__version__} does not read "
+                f"safely; update it to {'.'.join(map(str, SAFE_SENTENCEPIECE))} or later."
+            )
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
         except RuntimeError as error:
-            raise FlashWorldError(f"tokenizer: {name} does not hold a sentencepiece model: {error}") from error
+            raise FlashWorldError(f"{name} does not hold a sentencepiece model: {error}") from error
         self._eos = self._processor.eos_id()
         if self._eos < 0:
-            raise FlashWorldError(f"tokenizer: the sentencepiece model of {name} has no end token.")
+            raise FlashWorldError(f"the sentencepiece model of {name} has no end token.")
         self.vocab_size = self._processor.get_piece_size()
 
     def __call__(self, text: str, max_length: int) -> list[int]:
@@ -94,10 +122,10 @@ def open_tokenizer(path: str | Path) -> Tokenizer:
     if path.is_dir():
         found = [path / name for name in ("tokenizer.json", "spiece.model") if (path / name).is_file()]
         if not found:
-            raise FlashWorldError(f"tokenizer: {path} holds neither tokenizer.json nor spiece.model.")
+            raise FlashWorldError(f"{path} holds neither tokenizer.json nor spiece.model.")
         path = found[0]
     if not path.is_file():
-        raise FlashWorldError(f"tokenizer: no such file: {path}")
+        raise FlashWorldError(f"no such file: {path}")
     if path.suffix == ".json":
         return HuggingFaceTokenizer(path)
     return SentencePieceTokenizer(path.read_bytes(), str(path))

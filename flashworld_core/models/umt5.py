@@ -7,8 +7,8 @@ rows are those of the padded run, at a fraction of the work: a short prompt is 2
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -21,10 +21,14 @@ from torch import Tensor, nn
 from ..checkpoints.assign import assign, check_names_and_shapes, expected_shapes
 from ..checkpoints.open import FP8, WeightFile, open_weights
 from ..errors import FlashWorldError
+from ..formats.files import parse_json
 from .tokenizer import SentencePieceTokenizer, Tokenizer, open_tokenizer
 
 if TYPE_CHECKING:
     from transformers import UMT5Config
+
+
+MAX_PROMPT = 100_000  # characters that are tokenized at all; thousands are more than any text length takes
 
 
 class PromptCache:
@@ -133,7 +137,9 @@ class TextEncoder:
         out = torch.zeros(len(prompts), self.text_length, self.text_dim)
         for row, prompt in zip(out, prompts, strict=True):
             if not isinstance(prompt, str):
-                raise FlashWorldError(f"TextEncoder: a prompt must be text, got {type(prompt).__name__}.")
+                raise FlashWorldError(f"a prompt must be text, got {type(prompt).__name__}.")
+            if (at := next((i for i, letter in enumerate(prompt) if "\ud800" <= letter <= "\udfff"), None)) is not None:
+                raise FlashWorldError(f"The prompt holds half of a character at position {at}; type or save it anew.")
             key = (self.model_id, self.dtype, self.text_length, self.prompt_prefix, prompt)
             rows = self.cache.get(key)
             if rows is None:
@@ -145,14 +151,14 @@ class TextEncoder:
     @torch.inference_mode()
     def _encode(self, text: str) -> Tensor:
         """[tokens, D] float32 on the CPU."""
-        ids = self.tokenizer(text, self.text_length)
+        ids = self.tokenizer(text[:MAX_PROMPT], self.text_length)
         with self._lock:
             if self._encoder is None:
                 self._encoder = self._load_encoder(self.dtype, self.device)
             rows = self._encoder(input_ids=torch.tensor([ids], device=self.device)).last_hidden_state[0]
         if not torch.isfinite(rows).all():
             raise FlashWorldError(
-                f"TextEncoder: {self.model_id} gave values that are not finite in {rows.dtype}; "
+                f"{self.model_id} gave values that are not finite in {rows.dtype}; "
                 "use bfloat16 or float32 for the text encoder."
             )
         return rows.float().cpu()
@@ -187,7 +193,10 @@ logger = logging.getLogger(__name__)
 # A ComfyUI text encoder file holds these beside the weights: the tokenizer, and the scales of quantized weights.
 _NOT_WEIGHTS = ("spiece_model", "scaled_fp8")
 _SCALES = (".scale_weight", ".weight_scale")
-_NOT_WEIGHT_ENDINGS = (*_SCALES, ".scale_input", ".input_scale", ".comfy_quant")
+_MARKER = ".comfy_quant"  # JSON as uint8, one for each quantized layer
+_QUANTIZATIONS = ("float8_e4m3fn", "float8_e5m2", "int8_tensorwise")  # weight = number * scale, of the tensor or row
+_NOT_WEIGHT_ENDINGS = (*_SCALES, ".scale_input", ".input_scale", _MARKER)
+_EIGHT_BIT = (*FP8, torch.int8)
 # One tensor under two names; files hold the first, the second, or both.
 _EMBEDDING, _TIED = "shared.weight", "encoder.embed_tokens.weight"
 
@@ -206,7 +215,8 @@ def open_text_encoder(
 
     Args:
         path: a folder with weights (single or sharded safetensors) and perhaps ``config.json``, as in diffusers' and
-            Hugging Face's layouts, or a ComfyUI single file (``umt5_xxl_*.safetensors``: fp16, bf16, fp8, scaled fp8).
+            Hugging Face's layouts, or a ComfyUI single file (``umt5_xxl_*.safetensors``: fp16, bf16, fp8,
+            scaled fp8, int8).
         tokenizer: a folder, ``tokenizer.json`` or ``spiece.model``; default: the one embedded in the file, in the
             folder, or in ``tokenizer/`` beside or inside it.
         text_length, prompt_prefix, dtype, device: as in `TextEncoder`.
@@ -217,18 +227,19 @@ def open_text_encoder(
     """
     path = Path(path).expanduser()
     weights = open_weights(path)
+    _check_quantization(weights)
     shapes = encoder_shapes(weights)
     config = deduce_umt5_config(shapes, path)
     check_names_and_shapes(expected_shapes(_build(config)), shapes, "UMT5 text encoder", path)
     if text_dim is not None and config.d_model != text_dim:
         raise FlashWorldError(
-            f"open_text_encoder: {path} gives {config.d_model} numbers per token, but the model wants {text_dim}; "
+            f"{path} gives {config.d_model} numbers per token, but the model wants {text_dim}; "
             "use the text encoder the model was trained with (UMT5-XXL for the official one)."
         )
     tokens = _find_tokenizer(path, weights, tokenizer)
     if tokens.vocab_size > config.vocab_size:
         raise FlashWorldError(
-            f"open_text_encoder: the tokenizer of {path} has {tokens.vocab_size} tokens, the encoder only "
+            f"the tokenizer of {path} has {tokens.vocab_size} tokens, the encoder only "
             f"{config.vocab_size}; they do not belong together."
         )
     return TextEncoder(
@@ -241,6 +252,30 @@ def open_text_encoder(
         dtype=dtype,
         device=device,
     )
+
+
+def _check_quantization(weights: WeightFile) -> None:
+    """Refuse by name what `load_umt5` cannot multiply out.
+
+    Raises:
+        FlashWorldError: a marker of another quantization, or whole numbers without a scale.
+    """
+    advice = "use the fp16, bf16, fp8 or int8 file of this text encoder"
+    for name, entry in weights.entries.items():
+        if name.endswith(_MARKER):
+            if math.prod(entry.shape) > 10_000 or entry.dtype != torch.uint8:
+                raise FlashWorldError(f"{weights.path}: {name} is no description of a quantization; {advice}.")
+            marker = parse_json(weights.read(name).numpy().tobytes(), f"{weights.path}: {name}")
+            kind = marker.get("format") if isinstance(marker, dict) else None
+            turned = " with convrot" if isinstance(marker, dict) and marker.get("convrot") else ""
+            if kind not in _QUANTIZATIONS or turned:
+                raise FlashWorldError(
+                    f"{weights.path} is quantized as {str(kind)[:40]!r}{turned}, which is not supported; {advice}."
+                )
+        if name.endswith(".weight") and entry.dtype in (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64):
+            stem = name.removesuffix(".weight")
+            if entry.dtype != torch.int8 or not any(stem + ending in weights.entries for ending in _SCALES):
+                raise FlashWorldError(f"{weights.path}: {name} is stored as {entry.dtype} without a scale; {advice}.")
 
 
 def weights_id(weights: WeightFile) -> str:
@@ -282,14 +317,14 @@ def deduce_umt5_config(shapes: dict[str, tuple[int, ...]], path: Path) -> UMT5Co
         d_kv = inner // heads
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise FlashWorldError(
-            f"open_text_encoder: {path} is not a UMT5 text encoder ({error}); use umt5_xxl, the text encoder of Wan."
+            f"{path} is not a UMT5 text encoder ({error}); use umt5_xxl, the text encoder of Wan."
         ) from error
     layers = 1
     while block.format(layers, "q") in shapes:
         layers += 1
     if layers > 1 and block.format(1, "relative_attention_bias") not in shapes:
         raise FlashWorldError(
-            f"open_text_encoder: {path} is a T5 encoder, not UMT5 (only block 0 has position biases); "
+            f"{path} is a T5 encoder, not UMT5 (only block 0 has position biases); "
             "use umt5_xxl, the text encoder of Wan."
         )
     stored = _folder_config(path)
@@ -307,7 +342,7 @@ def deduce_umt5_config(shapes: dict[str, tuple[int, ...]], path: Path) -> UMT5Co
             feed_forward_proj=str(stored.get("feed_forward_proj", "gated-gelu")),
         )
     except Exception as error:  # the class of a refused field differs between versions of the library
-        raise FlashWorldError(f"open_text_encoder: {path} has an unusable config.json: {error}") from error
+        raise FlashWorldError(f"{path} has an unusable config.json: {error}") from error
 
 
 def _folder_config(folder: Path) -> dict:
@@ -316,11 +351,11 @@ def _folder_config(folder: Path) -> dict:
     if not file.is_file():
         return {}
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FlashWorldError(f"open_text_encoder: {file} is not JSON: {error}") from error
+        values = parse_json(file.read_bytes(), str(file))
+    except OSError as error:
+        raise FlashWorldError(f"{file} cannot be read: {error.strerror or error}.") from error
     if not isinstance(values, dict) or values.get("model_type", "umt5") != "umt5":
-        raise FlashWorldError(f"open_text_encoder: {file} does not describe a UMT5 model.")
+        raise FlashWorldError(f"{file} does not describe a UMT5 model.")
     return values
 
 
@@ -333,9 +368,7 @@ def _find_tokenizer(path: Path, weights: WeightFile, given: str | Path | None) -
     for candidate in (folder, folder.parent / "tokenizer", folder / "tokenizer"):
         if any((candidate / name).is_file() for name in ("tokenizer.json", "spiece.model")):
             return open_tokenizer(candidate)
-    raise FlashWorldError(
-        f"open_text_encoder: no tokenizer for {path}; put tokenizer.json or spiece.model into {folder / 'tokenizer'}."
-    )
+    raise FlashWorldError(f"no tokenizer for {path}; put tokenizer.json or spiece.model into {folder / 'tokenizer'}.")
 
 
 def _build(config: UMT5Config) -> nn.Module:
@@ -360,15 +393,19 @@ def load_umt5(
     """
     model = _build(config)
     stored = weights.entries["encoder.block.0.layer.0.SelfAttention.q.weight"].dtype
-    dtype = dtype or (torch.bfloat16 if stored in FP8 else stored)
+    dtype = dtype or (torch.bfloat16 if stored in _EIGHT_BIT else stored)
 
     def read(name: str) -> Tensor:
         tensor = weights.read(_TIED if name == _EMBEDDING and name not in weights.entries else name)
-        if tensor.dtype not in FP8:
+        if tensor.dtype not in _EIGHT_BIT:
             return tensor
         stem = name.removesuffix(".weight")
         scale = next((weights.read(stem + ending) for ending in _SCALES if stem + ending in weights.entries), None)
-        return tensor.float() if scale is None else tensor.float() * scale.float()
+        if scale is None:
+            return tensor.float()
+        if scale.numel() not in (1, tensor.shape[0]):
+            raise FlashWorldError(f"{weights.path}: {stem} has {scale.numel()} scales for {tensor.shape[0]} rows.")
+        return tensor.float() * scale.float().reshape(-1, *(1,) * (tensor.ndim - 1))
 
     # In half precision the last feed-forward layer overflows; transformers computes with it in float32.
     keep = ("wo",) if dtype == torch.float16 else ()

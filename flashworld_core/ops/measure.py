@@ -31,6 +31,24 @@ def extent(gaussians: Gaussians) -> float:
     return float((means - means.nanmedian(dim=0).values).norm(dim=1).nanquantile(0.9))
 
 
+def oversized_warning(gaussians: Gaussians) -> str | None:
+    """A sentence for a scene nearly all of whose Gaussians are larger than itself, as in no real one; else None.
+
+    Files that store scales as lengths where logarithms belong come out like this.
+    """
+    size = extent(gaussians)
+    if len(gaussians) < 100 or not size > 0:
+        return None
+    some = gaussians.scales.detach()[:: max(1, len(gaussians) // 100_000)].amax(dim=1)
+    share = float((some > 0.5 * size).float().mean())
+    if share < 0.9:
+        return None
+    return (
+        f"{share:.0%} of the Gaussians are larger than the whole scene, so it shows as fog: its file seems to hold "
+        "scales as lengths where the format wants their logarithms; export it anew, or take the logarithms of scale_*."
+    )
+
+
 def validate(gaussians: Gaussians, name: str = "validate") -> None:
     """Check what the shapes cannot: finite values, unit quaternions, scales >= 0, opacities in [0, 1].
 

@@ -89,7 +89,7 @@ def film(
     """
     views, height, width = len(cameras), cameras.height, cameras.width
     if views == 0:
-        raise FlashWorldError("film: the camera path is empty.")
+        raise FlashWorldError("The camera path is empty.")
     near, far = clip_planes(gaussians, cameras)  # of the whole path, so that every view drops the same
     low_pass = matching_low_pass(gaussians.metadata, cameras) if low_pass is None else low_pass
     degree = gaussians.sh_degree if sh_degree is None else max(0, min(sh_degree, gaussians.sh_degree))

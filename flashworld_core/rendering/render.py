@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..errors import FlashWorldError, check_stop
+from ..errors import FlashWorldError, check_stop, is_out_of_memory, out_of_memory
 from ..gaussians import Gaussians
 from ..ops.measure import clip_planes
 from .antialias import is_antialiased, thinning
@@ -42,6 +42,8 @@ _AUTO_ELSEWHERE = ("cpu", "torch")
 _ON_GPU = ("gsplat", "triton")
 _FIELDS = ("means", "quats", "scales", "opacities", "sh")
 _CHUNK_BYTES = 1 << 30  # working memory a chunk of views may take on the CPU
+_ASKS = ("cpu",)  # backends that take should_stop: they can end in the middle of a view
+MAX_SIDE = 65536  # pixels
 _missing: dict[str, str] = {}  # backends that did not load, and why: looked up once, said once
 _loading = threading.Lock()
 _announced: set[str] = set()  # backends whose choice was logged
@@ -105,11 +107,12 @@ def render(
             once.
         views_per_chunk: views rendered together; None plans it from memory. Images do not depend on it.
         progress: called as progress(views done, views) once per view.
-        should_stop: asked before every chunk; on the CPU, with it or with progress, a chunk is one view unless told
-            otherwise.
+        should_stop: asked before every chunk, by the compiled CPU renderer many times a second. On the CPU, with it or
+            with progress, a chunk is one view unless told otherwise.
 
     Raises:
         FlashWorldError: not finite or out of range values (the message names the field), or arguments that do not fit.
+        OutOfMemory: the images of all views do not fit in the machine's memory.
         Cancelled: should_stop() answered True.
     """
     views, n = len(cameras), len(gaussians)
@@ -121,11 +124,15 @@ def render(
         far = max(planes[1], 2 * near) if far is None else far
     low_pass = matching_low_pass(gaussians.metadata, cameras) if low_pass is None else low_pass
     if not (0 < near < far and math.isfinite(near)):
-        raise FlashWorldError(f"render: near and far must satisfy 0 < near < far, got {near} and {far}.")
+        raise FlashWorldError(f"near and far must satisfy 0 < near < far, got {near} and {far}.")
     if not (math.isfinite(low_pass) and low_pass > 0):
-        raise FlashWorldError(f"render: low_pass must be above 0 (pixels squared), got {low_pass}.")
+        raise FlashWorldError(f"low_pass must be above 0 (pixels squared), got {low_pass}.")
     if views_per_chunk is not None and views_per_chunk < 1:
-        raise FlashWorldError(f"render: views_per_chunk must be at least 1, got {views_per_chunk}.")
+        raise FlashWorldError(f"views_per_chunk must be at least 1, got {views_per_chunk}.")
+    if max(cameras.width, cameras.height) > MAX_SIDE:
+        raise FlashWorldError(
+            f"An image of {cameras.width}x{cameras.height} is too large; its sides may have up to {MAX_SIDE:,} pixels."
+        )
     _check_values(gaussians)
     name, rasterize = _load_backend(backend, gaussians.device)
 
@@ -141,32 +148,48 @@ def render(
         or _plan_chunk(name, n, cameras, device, watched=progress is not None or should_stop is not None)
     )
 
-    outputs = []
-    for begin in range(0, views, chunk):
-        check_stop(should_stop)
-        some = cameras[begin : begin + chunk]
-        images = rasterize(
-            *(_thinned(tensors, some, low_pass) if antialiased else tensors),
-            some.world_to_camera,
-            some.intrinsics,
-            some.width,
-            some.height,
-            background=backgrounds[begin : begin + chunk],
-            near=near,
-            far=far,
-            sh_degree=degree,
-            eps2d=low_pass,
-        )
-        outputs.append(_select(modes, *(image.to(device) for image in images), some.intrinsics))
-        if progress is not None:
-            for done in range(begin, begin + len(some)):
-                progress(done + 1, views)
-    if not outputs:
-        shape = (0, cameras.height, cameras.width)
-        empty = torch.zeros(shape, device=device)
-        return _select(modes, torch.zeros(*shape, 3, device=device), empty, empty, cameras.intrinsics)
-    fields = [[getattr(o, f.name) for o in outputs] for f in dataclasses.fields(RenderOutput)]
-    return RenderOutput(*(None if f[0] is None else f[0] if len(f) == 1 else torch.cat(f) for f in fields))
+    def render_all() -> RenderOutput:
+        outputs = []
+        for begin in range(0, views, chunk):
+            check_stop(should_stop)
+            some = cameras[begin : begin + chunk]
+            images = rasterize(
+                *(_thinned(tensors, some, low_pass) if antialiased else tensors),
+                some.world_to_camera,
+                some.intrinsics,
+                some.width,
+                some.height,
+                background=backgrounds[begin : begin + chunk],
+                near=near,
+                far=far,
+                sh_degree=degree,
+                eps2d=low_pass,
+                **({"should_stop": should_stop} if name in _ASKS else {}),
+            )
+            outputs.append(_select(modes, *(image.to(device) for image in images), some.intrinsics))
+            if progress is not None:
+                for done in range(begin, begin + len(some)):
+                    progress(done + 1, views)
+        if not outputs:
+            shape = (0, cameras.height, cameras.width)
+            empty = torch.zeros(shape, device=device)
+            return _select(modes, torch.zeros(*shape, 3, device=device), empty, empty, cameras.intrinsics)
+        fields = [[getattr(o, f.name) for o in outputs] for f in dataclasses.fields(RenderOutput)]
+        return RenderOutput(*(None if f[0] is None else f[0] if len(f) == 1 else torch.cat(f) for f in fields))
+
+    try:
+        return render_all()
+    except (MemoryError, RuntimeError) as error:
+        # A GPU's shortage is left to whoever manages its memory.
+        if device.type != "cpu" or not is_out_of_memory(error):
+            raise
+        numbers = sum({"rgb": 3, "normal": 3}.get(mode, 1) for mode in modes)
+        size = 4 * numbers * views * cameras.width * cameras.height
+        raise out_of_memory(
+            error,
+            f"{views} views of {cameras.width}x{cameras.height} take {size:,} bytes ({size / 1e9:.2f} GB), and "
+            "rendering about as much again: use a smaller size or fewer views.",
+        ) from error
 
 
 def _thinned(tensors: list[Tensor], view: Cameras, low_pass: float) -> list[Tensor]:
@@ -212,7 +235,7 @@ def _load_backend(wanted: str, device: torch.device):
     elif wanted in order:
         order = order[order.index(wanted) :]
     else:
-        raise FlashWorldError(f"render: unknown backend {wanted!r}; choose one of {('auto', *_MODULES)}.")
+        raise FlashWorldError(f"Unknown rendering backend {wanted!r}; choose one of {('auto', *_MODULES)}.")
     with _loading:
         known = len(_missing)
         for name in order:
@@ -225,7 +248,7 @@ def _load_backend(wanted: str, device: torch.device):
                 continue
             _announce(name, order, news=len(_missing) > known, wanted=wanted)
             return name, rasterize
-    raise FlashWorldError(f"render: no backend could be loaded: {_missing}.")
+    raise FlashWorldError(f"No rendering backend could be loaded: {_missing}.")
 
 
 def _announce(name: str, order: Sequence[str], news: bool, wanted: str) -> None:
@@ -266,14 +289,14 @@ def _checked_degree(gaussians: Gaussians, degree: int | None) -> int:
     if degree is None:
         return gaussians.sh_degree
     if not 0 <= degree <= gaussians.sh_degree:
-        raise FlashWorldError(f"render: sh_degree must be 0..{gaussians.sh_degree} for this scene, got {degree}.")
+        raise FlashWorldError(f"sh_degree must be 0..{gaussians.sh_degree} for this scene, got {degree}.")
     return int(degree)
 
 
 def _checked_modes(modes: Sequence[str]) -> frozenset[str]:
     chosen = {modes} if isinstance(modes, str) else set(modes)
     if not chosen or not chosen <= set(MODES):
-        raise FlashWorldError(f"render: modes must be some of {MODES}, got {tuple(modes)}.")
+        raise FlashWorldError(f"modes must be some of {MODES}, got {tuple(modes)}.")
     return frozenset(chosen)
 
 
@@ -281,21 +304,17 @@ def _check_values(gaussians: Gaussians) -> None:
     for name in _FIELDS:
         values = getattr(gaussians, name).detach()
         if not values.is_floating_point():
-            raise FlashWorldError(f"render: Gaussians.{name} must hold floating-point numbers, got {values.dtype}.")
+            raise FlashWorldError(f"Gaussians.{name} must hold floating-point numbers, got {values.dtype}.")
         # A finite sum means finite values, in one pass and without a mask; an overflowing sum gets the full look.
         if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
-            raise FlashWorldError(
-                f"render: Gaussians.{name} holds NaN or infinite values; remove or repair them first."
-            )
+            raise FlashWorldError(f"Gaussians.{name} holds NaN or infinite values; remove or repair them first.")
     if not len(gaussians):
         return
     if gaussians.scales.detach().amin() < 0:
-        raise FlashWorldError(
-            "render: Gaussians.scales must not be negative (linear standard deviations, not logarithms)."
-        )
+        raise FlashWorldError("Gaussians.scales must not be negative (linear standard deviations, not logarithms).")
     low, high = gaussians.opacities.detach().aminmax()
     if low < 0 or high > 1 + 1e-5:
-        raise FlashWorldError("render: Gaussians.opacities must be in [0, 1] (activated, not logits).")
+        raise FlashWorldError("Gaussians.opacities must be in [0, 1] (activated, not logits).")
 
 
 def _background(background, views: int, device: torch.device) -> Tensor:
@@ -303,14 +322,14 @@ def _background(background, views: int, device: torch.device) -> Tensor:
     named = {"white": 1.0, "black": 0.0}
     if isinstance(background, str):
         if background not in named:
-            raise FlashWorldError(f"render: background must be 'white', 'black' or a color, got {background!r}.")
+            raise FlashWorldError(f"background must be 'white', 'black' or a color, got {background!r}.")
         return torch.full((views, 3), named[background], device=device)
     try:
         colors = torch.as_tensor(background, dtype=torch.float32, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise FlashWorldError(f"render: background must be 'white', 'black' or numbers, got {background!r}.") from error
+        raise FlashWorldError(f"background must be 'white', 'black' or numbers, got {background!r}.") from error
     if tuple(colors.shape) not in ((3,), (views, 3)):
-        raise FlashWorldError(f"render: background must be [3] or [{views}, 3], got {list(colors.shape)}.")
+        raise FlashWorldError(f"background must be [3] or [{views}, 3], got {list(colors.shape)}.")
     if not torch.isfinite(colors).all():
-        raise FlashWorldError("render: background holds NaN or infinite values.")
+        raise FlashWorldError("background holds NaN or infinite values.")
     return colors.expand(views, 3)

@@ -90,3 +90,58 @@ def test_contact_sheet_holds_every_picture():
     assert sheet.dtype == np.uint8
     assert (sheet == [255, 0, 0]).all(-1).sum() == 40 * 20
     assert (sheet == [0, 0, 255]).all(-1).sum() == 2 * 40 * 40
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (64, 48)])
+def test_videos_are_bt709_and_say_so(tmp_path, size):
+    """Decoded patches, as BT.709 in limited range, are the pictures' within 3/255."""
+    colors = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.1, 0.2, 0.9], [1, 1, 1], [0, 0, 0], [0.5, 0.5, 0.5]])
+    width, height = size
+    frames = colors[:, None, None].expand(6, height, width, 3)
+    save_video(tmp_path / "a.mp4", frames, fps=6)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        tags = (context.colorspace, context.color_primaries, context.color_trc, context.color_range)
+        assert tuple(int(tag) for tag in tags) == (1, 1, 1, 1)
+        for frame, color in zip(container.decode(stream), colors, strict=True):
+            planes = [np.frombuffer(p, np.uint8).reshape(p.height, p.line_size) for p in frame.planes]
+            y, u, v = (float(p[p.shape[0] // 2, width // 4]) for p in planes)
+            y, u, v = (y - 16) / 219, (u - 128) / 224, (v - 128) / 224
+            red, blue = y + 1.5748 * v, y + 1.8556 * u
+            green = (y - 0.2126 * red - 0.0722 * blue) / 0.7152
+            assert np.abs(np.clip([red, green, blue], 0, 1) - color.numpy()).max() <= 3 / 255
+
+
+@pytest.mark.parametrize("fps", [0, -1.0, float("nan"), float("inf"), 1e300])
+def test_frame_rates_that_cannot_be(tmp_path, fps):
+    with pytest.raises(FlashWorldError, match="frames per second"):
+        save_video(tmp_path / "a.mp4", torch.rand(3, 32, 32, 3), fps)
+
+
+@pytest.mark.parametrize("title", ["two\nlines\r\n\x1b[31m\0of\x85text", "word " * 250_000, "i" * 30_000, "\ud800", ""])
+def test_any_text_becomes_one_line(title):
+    picture = torch.zeros(4, 4, 3)
+    sheet = contact_sheet([(title, [picture, picture])], title=title)
+    assert sheet.shape[1] == 6 + 2 * (192 + 6) and sheet.shape[0] < 400
+
+
+def test_text_is_cut_to_the_widest_that_fits():
+    from PIL import Image, ImageDraw, ImageFont
+
+    from flashworld_core.media.export import _fitted
+
+    draw, font = ImageDraw.Draw(Image.new("RGB", (1, 1))), ImageFont.load_default(size=14)
+    text = "a sentence that is somewhat longer than its place"
+    for width in range(20, 400, 7):
+        got = _fitted(draw, text, font, width)
+        if got != text:
+            cut = len(got) - 3
+            assert got == text[:cut] + "..." and draw.textlength(got, font=font) <= max(width, 15)
+            assert draw.textlength(text[: cut + 1] + "...", font=font) > width
+
+
+def test_very_tall_pictures_stay_bounded():
+    from PIL import Image
+
+    assert contact_sheet([("tall", [Image.new("RGB", (1, 5000)), torch.zeros(5000, 1, 3)])]).shape[0] < 900

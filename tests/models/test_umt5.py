@@ -259,7 +259,9 @@ def comfy_file(path, state, spiece, *, form):
             if ending:
                 state[name.removesuffix(".weight") + ending] = scale
             if form == "fp8_new":
-                state[name.removesuffix(".weight") + ".comfy_quant"] = torch.zeros(8, dtype=torch.uint8)
+                state[name.removesuffix(".weight") + ".comfy_quant"] = torch.tensor(
+                    list(b'{"format": "float8_e4m3fn"}'), dtype=torch.uint8
+                )
         elif form.startswith("fp8"):
             state[name] = tensor.half()
     if form == "fp8_scaled":

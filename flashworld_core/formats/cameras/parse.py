@@ -156,7 +156,7 @@ def write_texts(texts: dict[Path, str]) -> None:
         raise FlashWorldError(f"write_cameras: {folder} cannot be made: {error.strerror or error}.") from error
     with contextlib.ExitStack() as renamed_at_the_end:
         for path, text in texts.items():
-            renamed_at_the_end.enter_context(atomic_writer(path, "write_cameras")).write(text.encode())
+            renamed_at_the_end.enter_context(atomic_writer(path)).write(text.encode())
 
 
 def _short(value) -> str:

@@ -119,7 +119,7 @@ def write_compressed_ply(
         check_rows(rows, piece[0], where, index)
         return pack_rows(rows, losses)
 
-    with atomic_writer(path, "write_compressed_ply") as stream:
+    with atomic_writer(path) as stream:
         start = stream.write("\n".join(header).encode("ascii"))
         words = start + 4 * (len(_GEOMETRY) + len(_COLOR)) * chunks
         bytes_ = words + 16 * total

@@ -74,7 +74,7 @@ def write_gltf(
     def pack(piece: tuple[str, int, int]) -> np.ndarray:
         return _pack(gaussians, *piece, degree, where)
 
-    with atomic_writer(path, "write_gltf") as stream:
+    with atomic_writer(path) as stream:
         stream.write(struct.pack("<III", GLB_MAGIC, 2, whole))
         stream.write(struct.pack("<II", len(text), JSON_CHUNK) + text)
         stream.write(struct.pack("<II", body, BINARY_CHUNK))

@@ -85,7 +85,7 @@ def write_html(
             progress(total // 2, total)
         views = [] if cameras is None else poses_of(cameras[:: -(-len(cameras) // _MAX_CAMERAS)])
         about = {"title": title, "cameras": views, "gaussians": info.count}
-        with atomic_writer(path, "write_html") as out:
+        with atomic_writer(path) as out:
             out.write(_head(title, about, modules).encode())
             out.write(b'<script type="text/plain" id="scene">')
             with open(stream_file, "rb") as stream:

@@ -87,7 +87,7 @@ def write_ksplat(
         check_rows(rows, piece[0], where, order if order is None else index)
         return _pack(rows, dtype, centers[bucket_of(*piece)] if level else None, losses)
 
-    with atomic_writer(path, "write_ksplat") as stream:
+    with atomic_writer(path) as stream:
         stream.write(_headers(level, total, degree, len(centers), full, len(lengths), dtype.itemsize))
         stream.write(lengths.tobytes() + centers.tobytes())
         done = 0

@@ -91,7 +91,7 @@ def write_ply(
         "end_header\n",
     ]
     chunk = max(1, CHUNK_BYTES // (4 * len(names)))
-    with atomic_writer(path, where) as stream:
+    with atomic_writer(path) as stream:
         stream.write("\n".join(header).encode("ascii"))
         stream.flush()
         work = _WriteWork(gaussians, names, coefficients, normals, chunk, stream.tell(), where, signs)

@@ -13,6 +13,7 @@ import torch
 
 from ...errors import FlashWorldError, check_stop
 from ...gaussians import Gaussians
+from ...ops.measure import oversized_warning
 from ...ops.transform import transform
 from ...sh import rgb_to_dc
 from .ply_header import PlyElement, PlyLayout, gaussian_layout, parse_ply_header
@@ -223,7 +224,10 @@ def activate(
             progress(done, total)
     if kept < total:
         log.warning("%s: dropped %d of %d Gaussians that are not finite.", rows.where, total - kept, total)
-    return Gaussians(**{name: torch.from_numpy(array[:kept]) for name, array in out.items()}, metadata=metadata)
+    scene = Gaussians(**{name: torch.from_numpy(array[:kept]) for name, array in out.items()}, metadata=metadata)
+    if (warning := oversized_warning(scene)) is not None:
+        log.warning("%s: %s", rows.where, warning)
+    return scene
 
 
 def _fill(part: dict[str, np.ndarray], matrix: np.ndarray, columns: np.ndarray, layout: PlyLayout) -> None:

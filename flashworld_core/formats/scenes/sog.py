@@ -112,7 +112,7 @@ def write_sog(
             meta.update(section)
             yield from images
 
-    with atomic_writer(path, "write_sog") as stream:
+    with atomic_writer(path) as stream:
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, allowZip64=False) as bundle:
             files = 7 if degree else 5
             for done, (name, data) in enumerate(ordered_map(encode, pictures(), should_stop), start=1):

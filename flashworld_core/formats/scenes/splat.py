@@ -75,7 +75,7 @@ def write_splat(
         check_rows(rows, piece[0], where, index)
         return _pack(rows, losses)
 
-    with atomic_writer(path, "write_splat") as stream:
+    with atomic_writer(path) as stream:
         done = 0
         for packed in ordered_map(pack, ranges(total, _CHUNK_ROWS), should_stop):
             stream.write(memoryview(packed).cast("B"))

@@ -102,7 +102,7 @@ def write_spz(
         log.warning("%s: SPZ version 2 turns Gaussians by up to 12 degrees; version 3 does not.", where)
     pack = _Pack(gaussians, header, signs, QUALITIES[quality], losses, where)
     report = _Report(progress, header)
-    with atomic_writer(path, "write_spz") as stream:
+    with atomic_writer(path) as stream:
         if version == 4:
             _write_frames(stream, header, pack, extensions, report, should_stop)
         else:

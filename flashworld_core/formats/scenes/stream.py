@@ -108,7 +108,7 @@ def write_stream(
         radius=radius,
         metadata=dict(gaussians.metadata if metadata is None else metadata),
     )
-    with atomic_writer(path, where) as stream:
+    with atomic_writer(path) as stream:
         stream.write(_file_header(info, where))
         for rows in _chunks(order):
             check_stop(should_stop)

@@ -89,7 +89,7 @@ def convert(
                 )
                 tensors[name] = (entry.shape, wanted)
     _check_space(target, sum(nbytes(*spec) for spec in tensors.values()))
-    with atomic_writer(target, "convert") as stream:
+    with atomic_writer(target) as stream:
         write_safetensors(
             stream, tensors, weights.read, manifest.metadata(), progress=progress, should_stop=should_stop
         )

@@ -285,7 +285,7 @@ def test_disk_full_midway_keeps_the_old_file(tmp_path, monkeypatch):
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
-        with pytest.raises(FlashWorldError, match=r"write_ply: could not write .*scene\.ply.*Nothing was changed"):
+        with pytest.raises(FlashWorldError, match=r"scene\.ply could not be written: .*What was there is unchanged"):
             write_ply(path, random_scene(5000, 0))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

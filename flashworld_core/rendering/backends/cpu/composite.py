@@ -54,8 +54,16 @@ def _exp(t):
 
 
 @kernel
-def composite(start, stop, tile_starts, entries, records, backgrounds, size, rgb, depth, alpha):
-    """Composite the sorted lists of tiles start..stop (all views in sequence) into the images."""
+def composite(
+    start, stop, first_tile, tile_starts, entries, records, backgrounds, size, rgb, depth, alpha, live, resume, finish
+):
+    """Composite the sorted lists of tiles start..stop (all views in sequence) into the images.
+
+    A tile's list may come in pieces: without ``finish`` the images keep the bare sums, alpha the transmittance
+    (negative where the pixel has stopped), and with ``resume`` a tile goes on from there. The bits are those of one
+    piece.
+    ``tile_starts`` and ``live`` (bool: some pixel of the tile has not stopped) begin at ``first_tile``.
+    """
     width, height = size[0], size[1]
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     buf = np.empty(_FORWARD_SIZE, np.float32)
@@ -69,12 +77,23 @@ def composite(start, stop, tile_starts, entries, records, backgrounds, size, rgb
         tile_rows = min(TILE, height - y0)
         left, top = f32(x0) + _HALF, f32(y0) + _HALF
         for i in range(16, 272):
-            buf[i] = _ONE
+            buf[i] = -_ONE if resume else _ONE  # a pixel outside the image must not keep a resumed tile alive
         for i in range(272, _FORWARD_SIZE):
             buf[i] = _ZERO
         for row in range(TILE):
             row_live[row] = row < tile_rows
-        begin, end = tile_starts[tile], tile_starts[tile + 1]
+        if resume:
+            for row in range(tile_rows):
+                for column in range(min(TILE, width - x0)):
+                    o = row * 16 + column
+                    y, x = y0 + row, x0 + column
+                    buf[16 + o] = alpha[view, y, x]
+                    buf[16 + 256 + o] = rgb[view, y, x, 0]
+                    buf[16 + 512 + o] = rgb[view, y, x, 1]
+                    buf[16 + 768 + o] = rgb[view, y, x, 2]
+                    buf[16 + 1024 + o] = depth[view, y, x]
+        begin, end = tile_starts[tile - first_tile], tile_starts[tile - first_tile + 1]
+        any_live = live[tile - first_tile]
         while begin < end:
             batch = min(_GATHER, end - begin)
             for i in range(batch):
@@ -111,7 +130,7 @@ def composite(start, stop, tile_starts, entries, records, backgrounds, size, rgb
                         buf[_BLUE + o + i16] += weight * blue
                         buf[_DEPTH + o + i16] += weight * z
             begin += batch
-            live = False
+            any_live = False
             for row in range(tile_rows):
                 if row_live[row]:
                     o = u64(row) * _U16
@@ -119,14 +138,22 @@ def composite(start, stop, tile_starts, entries, records, backgrounds, size, rgb
                     for i16 in range(_U16):
                         best = max(best, buf[_T + o + i16])
                     row_live[row] = best > _ZERO
-                    live = live or row_live[row]
-            if not live:
+                    any_live = any_live or row_live[row]
+            if not any_live:
                 break
+        live[tile - first_tile] = any_live
         for row in range(tile_rows):
             for column in range(min(TILE, width - x0)):
                 o = row * 16 + column
-                rest = abs(buf[16 + o])
                 y, x = y0 + row, x0 + column
+                if not finish:
+                    alpha[view, y, x] = buf[16 + o]
+                    rgb[view, y, x, 0] = buf[16 + 256 + o]
+                    rgb[view, y, x, 1] = buf[16 + 512 + o]
+                    rgb[view, y, x, 2] = buf[16 + 768 + o]
+                    depth[view, y, x] = buf[16 + 1024 + o]
+                    continue
+                rest = abs(buf[16 + o])
                 rgb[view, y, x, 0] = buf[16 + 256 + o] + rest * backgrounds[view, 0]
                 rgb[view, y, x, 1] = buf[16 + 512 + o] + rest * backgrounds[view, 1]
                 rgb[view, y, x, 2] = buf[16 + 768 + o] + rest * backgrounds[view, 2]

@@ -110,13 +110,17 @@ def _rotation(w, x, y, z):
 
 @kernel
 def project(
-    start, stop, means, quats, scales, opacities, sh, degree, camera, size, planes, eps2d, records, rects, counts
+    start, stop, means, quats, scales, opacities, sh, degree, camera, size, planes, eps2d, records, rects, counts, limit
 ):
     """Records and tile rectangles of Gaussians start..stop in one view, and how many of them each tile receives.
 
     size = (width, height), planes = (near, far). rects [N, 4] int16: first tile column, row, columns, rows (columns 0
     means culled; the record is then undefined). counts [tiles] is added to.
+
+    Returns:
+        The number of (Gaussian, tile) pairs; counts is right only if they are at most ``limit``.
     """
+    total = 0
     width, height = f32(size[0]), f32(size[1])
     tiles_x, tiles_y = (size[0] + TILE - 1) // TILE, (size[1] + TILE - 1) // TILE
     w00, w01, w02, t0, w10, w11, w12, t1, w20, w21, w22, t2, fx, fy, cx, cy, ox, oy, oz = (
@@ -174,9 +178,11 @@ def project(
         if tx0 >= tx1 or ty0 >= ty1:
             continue
         rects[n, 0], rects[n, 1], rects[n, 2], rects[n, 3] = tx0, ty0, tx1 - tx0, ty1 - ty0
-        for ty in range(ty0, ty1):
-            for tx in range(tx0, tx1):
-                counts[ty * tiles_x + tx] += 1
+        total += (tx1 - tx0) * (ty1 - ty0)
+        if total <= limit:
+            for ty in range(ty0, ty1):
+                for tx in range(tx0, tx1):
+                    counts[ty * tiles_x + tx] += 1
 
         dx, dy, dz = px - ox, py - oy, pz - oz
         inverse = _ONE / max(math.sqrt(dx * dx + dy * dy + dz * dz), _TINY)
@@ -192,6 +198,7 @@ def project(
         record[5] = opacity
         record[6], record[7], record[8] = max(red, _ZERO), max(green, _ZERO), max(blue, _ZERO)
         record[9], record[10], record[11] = z, ex, ey
+    return total
 
 
 @kernel

@@ -14,12 +14,15 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ....errors import FlashWorldError
 from ...constants import LOW_PASS
+from .bounded import composite_in_pieces
 from .composite import composite, composite_backward
 from .project import CAMERA, GRADIENT, RECORD, TILE, project, project_backward
 from .threads import run_ranges
@@ -29,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 _GAUSSIANS_PER_TASK = 16384
 _TILES_PER_TASK = 8
+_ENTRIES_PER_TASK = 1 << 16  # of a task's lists together, so that a stop is noticed soon
+LIST_BYTES = 512 << 20  # what the tiles' lists of one call may take; beyond, they are made and composited in pieces
+COUNT_BYTES = 64 << 20  # for counting what falls into each tile of a very large image
+GRADIENT_BYTES = 8 << 30  # what lists and gradient rows may take where gradients are wanted: those come whole
 
 _warm_up_lock = threading.Lock()
 _warm_up_threads: dict[bool, threading.Thread] = {}  # by whether gradients are included
@@ -50,12 +57,23 @@ def rasterize(
     far: float,
     sh_degree: int,
     eps2d: float = LOW_PASS,
+    should_stop: Callable[[], bool] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `torch_reference.rasterize`, in float32 on the CPU, differentiable in the five Gaussian tensors.
 
     Tensors of another dtype or device are brought over; the results stay on the CPU. No gradient flows to cameras or
-    background.
+    background. Beside records of 56 bytes a Gaussian, a call takes at most `LIST_BYTES`, however large the Gaussians
+    are in the picture.
+
+    Args:
+        should_stop: asked all the time, by the calling thread; not during a backward pass.
+
+    Raises:
+        FlashWorldError: an image whose tiles 16 bits cannot count, or gradients of more than `GRADIENT_BYTES`.
+        Cancelled: ``should_stop`` answered True.
     """
+    if max(width, height) > TILE * np.iinfo(np.int16).max:  # `render` refuses far smaller ones
+        raise FlashWorldError(f"An image of {width}x{height} is too large.")
     gaussians = [t.to("cpu", torch.float32).contiguous() for t in (means, quats, scales, opacities, sh)]
     w2c = world_to_camera.detach().to("cpu", torch.float32)
     k = intrinsics.detach().to("cpu", torch.float32)
@@ -70,10 +88,11 @@ def rasterize(
         planes=(np.float32(near), np.float32(far)),
         degree=int(sh_degree),
         eps2d=np.float32(eps2d),
+        should_stop=should_stop,
     )
     if torch.is_grad_enabled() and any(t.requires_grad for t in gaussians):
         return _Rasterize.apply(settings, *gaussians)
-    return _forward(settings, *gaussians)[0]
+    return _forward(settings, *gaussians, keep_lists=False)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +103,11 @@ class _Settings:
     planes: tuple[np.float32, np.float32]
     degree: int
     eps2d: np.float32
+    should_stop: Callable[[], bool] | None = None
+
+    def view(self, index: int) -> _Settings:
+        one = slice(index, index + 1)
+        return dataclasses.replace(self, cameras=self.cameras[one], backgrounds=self.backgrounds[one])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,32 +120,55 @@ class _Lists:
     entries: np.ndarray  # [E] uint64: depth bits << 32 | Gaussian index, sorted inside each tile
 
 
-def _forward(settings: _Settings, *gaussians: Tensor):
+def _forward(settings: _Settings, *gaussians: Tensor, keep_lists: bool):
+    """Images, and the lists where they are wanted (``keep_lists``) and so may not be made in pieces."""
     arrays = [t.detach().numpy() for t in gaussians]
     views, n, (width, height) = len(settings.cameras), len(arrays[0]), settings.size
+    stop = settings.should_stop
     tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)
     tiles = tiles_x * tiles_y
     records = np.empty((views, n, RECORD), np.float32)
     rects = np.empty((views, n, 4), np.int16)
     # A view's Gaussians are cut into parts that count and scatter independently: part p of view v owns counts[v, p].
-    parts = max(1, -(-n // _GAUSSIANS_PER_TASK))
+    parts = max(1, min(-(-n // _GAUSSIANS_PER_TASK), COUNT_BYTES // (8 * views * tiles)) if views else 1)
     step = -(-n // parts)
     counts = np.zeros((views, parts, tiles), np.int64)
+    limit = LIST_BYTES // 8
+    pairs = [0] * (views * parts)
 
     def project_part(start, stop):
         for task in range(start, stop):
             v, part = divmod(task, parts)
-            project(
+            pairs[task] = project(
                 *(part * step, min(n, (part + 1) * step), *arrays, settings.degree, settings.cameras[v]),
                 *(settings.size, settings.planes, settings.eps2d, records[v], rects[v], counts[v, part]),
+                limit if sum(pairs) <= limit else 0,  # beyond the limit the counts are not used
             )
 
-    run_ranges(project_part, views * parts, 1)
+    run_ranges(project_part, views * parts, 1, stop)
+    total = sum(pairs)
+    if keep_lists and total * (8 + 4 * GRADIENT) > GRADIENT_BYTES:
+        raise FlashWorldError(
+            f"Gradients of this view need {total * (8 + 4 * GRADIENT) / 1e9:.1f} GB, since the Gaussians reach "
+            f"{total / max(1, n * views):,.0f} tiles each; use smaller images, fewer views or smaller Gaussians."
+        )
+    rgb = torch.empty(views, height, width, 3)
+    depth, alpha = torch.empty(views, height, width), torch.empty(views, height, width)
+    images = rgb.numpy(), depth.numpy(), alpha.numpy()
+    if total > limit and not keep_lists:
+        del counts
+        if views > 1:
+            del records, rects
+            for v in range(views):
+                one = _forward(settings.view(v), *gaussians, keep_lists=False)[0]
+                rgb[v], depth[v], alpha[v] = one[0][0], one[1][0], one[2][0]
+        else:
+            composite_in_pieces(records, rects[0], settings.backgrounds, settings.size, images, limit, stop)
+        return (rgb, depth, alpha), None
 
     # Lists in (view, tile, part) order keep each tile's entries in index order, which makes the depth sort stable.
     by_tile = counts.transpose(0, 2, 1).reshape(-1)
     ends = np.cumsum(by_tile)
-    total = int(ends[-1]) if len(ends) else 0
     cursors = np.ascontiguousarray((ends - by_tile).reshape(views, tiles, parts).transpose(0, 2, 1))
     tile_starts = np.append(cursors[:, 0].reshape(-1), total)
     entries = np.empty(total, np.uint64)
@@ -131,17 +178,18 @@ def _forward(settings: _Settings, *gaussians: Tensor):
             v, part = divmod(task, parts)
             scatter(part * step, min(n, (part + 1) * step), rects[v], records[v], tiles_x, cursors[v, part], entries)
 
-    run_ranges(scatter_part, views * parts, 1)
-
-    rgb = torch.empty(views, height, width, 3)
-    depth, alpha = torch.empty(views, height, width), torch.empty(views, height, width)
-    images = rgb.numpy(), depth.numpy(), alpha.numpy()
+    run_ranges(scatter_part, views * parts, 1, stop)
+    live = np.ones(views * tiles, np.bool_)
 
     def composite_tiles(start, stop):
         sort_lists(start, stop, tile_starts, entries)
-        composite(start, stop, tile_starts, entries, records, settings.backgrounds, settings.size, *images)
+        composite(
+            *(start, stop, 0, tile_starts, entries, records, settings.backgrounds, settings.size, *images, live),
+            *(False, True),
+        )
 
-    run_ranges(composite_tiles, views * tiles, _TILES_PER_TASK)
+    grain = max(1, min(_TILES_PER_TASK, _ENTRIES_PER_TASK * views * tiles // max(1, total)))
+    run_ranges(composite_tiles, views * tiles, grain, stop)
     return (rgb, depth, alpha), _Lists(records, rects, tile_starts, entries)
 
 
@@ -175,7 +223,7 @@ def _backward(settings: _Settings, lists: _Lists, gaussians, outputs, gradients)
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, settings, *gaussians):
-        outputs, lists = _forward(settings, *gaussians)
+        outputs, lists = _forward(settings, *gaussians, keep_lists=True)
         ctx.settings, ctx.lists = settings, lists
         ctx.save_for_backward(*gaussians, *outputs)
         return outputs

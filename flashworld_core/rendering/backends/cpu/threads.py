@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from ....errors import check_stop
+
 _pools: dict[int, ThreadPoolExecutor] = {}
 _pools_lock = threading.Lock()
 
@@ -30,29 +32,39 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pools)
 
 
-def run_ranges(function: Callable[[int, int], None], count: int, grain: int) -> None:
+def run_ranges(function: Callable[[int, int], None], count: int, grain: int, should_stop=None) -> None:
     """Call ``function(start, stop)`` over consecutive ranges of at most ``grain`` that cover range(count).
 
     Ranges go to as many threads as torch uses; their order and thread are arbitrary, so ``function`` must write to
-    places that depend on the range alone.
+    places that depend on the range alone. ``should_stop`` is asked before every range of the calling thread. Whatever
+    ends one thread, an interrupt included, ends the others after the range they are at.
+
+    Raises:
+        Cancelled: ``should_stop`` answered True.
     """
     blocks = -(-count // grain)
     threads = min(torch.get_num_threads(), blocks)
     ticket = itertools.count()
+    ended = threading.Event()
 
-    def work():
-        while (block := next(ticket)) < blocks:
-            function(block * grain, min(count, (block + 1) * grain))
+    def work(should_stop=None):
+        try:
+            while not ended.is_set() and (block := next(ticket)) < blocks:
+                check_stop(should_stop)
+                function(block * grain, min(count, (block + 1) * grain))
+        except BaseException:
+            ended.set()
+            raise
 
     if threads <= 1:
-        return work()
+        return work(should_stop)
     with _pools_lock:
         pool = _pools.get(threads)
         if pool is None:
             pool = _pools[threads] = ThreadPoolExecutor(threads - 1, thread_name_prefix="flashworld-render")
     helpers = [pool.submit(work) for _ in range(threads - 1)]
     try:
-        work()
+        work(should_stop)
     finally:
         for helper in helpers:
             helper.result()

@@ -33,6 +33,47 @@ def scatter(start, stop, rects, records, tiles_x, cursors, entries):
 
 
 @kernel
+def depth_entries(start, stop, rects, records, entries):
+    """Entries of the Gaussians start..stop of one view that some tile sees, in index order; how many there are."""
+    bits = np.empty(1, np.float32)
+    as_int = bits.view(np.uint32)
+    count = 0
+    for n in range(start, stop):
+        if rects[n, 2] > 0:
+            bits[0] = records[n, 9]
+            entries[start + count] = (u64(as_int[0]) << u64(32)) | u64(n)
+            count += 1
+    return count
+
+
+@kernel
+def tiles_inside(entries, rects, box, areas):
+    """How many tiles of ``box`` (first column, first row, end column, end row) each entry's Gaussian reaches."""
+    for i in range(len(entries)):
+        n = entries[i] & u64(0xFFFFFFFF)
+        columns = min(rects[n, 0] + rects[n, 2], box[2]) - max(rects[n, 0], box[0])
+        rows = min(rects[n, 1] + rects[n, 3], box[3]) - max(rects[n, 1], box[1])
+        areas[i] = max(columns, 0) * max(rows, 0)
+
+
+@kernel
+def spread(start, stop, ordered, rects, box, tiles_x, first_tile, live, cursors, entries, count_only):
+    """Append ``ordered`` entries start..stop to the lists of the live tiles of ``box``, at cursors[tile - first_tile].
+
+    With ``count_only`` nothing is written but the cursors, which then count.
+    """
+    for i in range(start, stop):
+        n = ordered[i] & u64(0xFFFFFFFF)
+        for ty in range(max(rects[n, 1], box[1]), min(rects[n, 1] + rects[n, 3], box[3])):
+            for tx in range(max(rects[n, 0], box[0]), min(rects[n, 0] + rects[n, 2], box[2])):
+                tile = ty * tiles_x + tx - first_tile
+                if live[tile]:
+                    if not count_only:
+                        entries[cursors[tile]] = ordered[i]
+                    cursors[tile] += 1
+
+
+@kernel
 def _sort_by_depth(entries, spare):
     """Sort one list by its upper 32 bits, stable (lists arrive in index order). ``spare`` is at least as long."""
     count = len(entries)
