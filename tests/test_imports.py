@@ -101,11 +101,6 @@ def test_no_file_is_too_long():
         ("flashworld_core.cli.x", "from ..generators.flashworld.config import A", "only training"),
         ("flashworld_core.datasets.x", "from ..generators.flashworld import cameras", "only training"),
         ("flashworld_core.generators.trellis.x", "from ..flashworld import cameras", "only training"),
-        ("flashworld_core.generators.trellis.x", "from ..base import Request", None),
-        (
-            'T = {"a": "..generators.base:Request"}',
-            None,
-        ),  # the table says nothing of these
         ("flashworld_core.attic.x", "from ..errors import FlashWorldError", "no floor"),
         ("nodes.x", "from ..flashworld_core.generators.flashworld import memory", "protocol"),
         ("nodes.x", "from ..flashworld_core.cli import main", "command line"),
