@@ -1,6 +1,7 @@
 """ComfyUI's node API from 0.3.60 to today's: what an older host lacks is left out or stood in for.
 
-Everything the nodes use of ``comfy_api`` comes from here, and what `sockets` asks of the memory manager.
+The stand-ins for ComfyUI before 0.4 stay until 2027-06 (CHANGELOG.md). Everything the nodes use of ``comfy_api`` comes
+from here, and what `sockets` asks of the memory manager.
 """
 
 from __future__ import annotations
