@@ -35,16 +35,16 @@ class Cameras:
     def __post_init__(self):
         c2w, k = self.camera_to_world, self.intrinsics
         if c2w.ndim != 3 or c2w.shape[1:] != (4, 4):
-            raise FlashWorldError(f"Cameras: camera_to_world must be [V, 4, 4], got {list(c2w.shape)}.")
+            raise FlashWorldError(f"camera_to_world must be [V, 4, 4], got {list(c2w.shape)}.")
         if k.ndim != 3 or k.shape[1:] != (3, 3) or len(k) != len(c2w):
-            raise FlashWorldError(f"Cameras: intrinsics must be [{len(c2w)}, 3, 3], one per pose, got {list(k.shape)}.")
+            raise FlashWorldError(f"intrinsics must be [{len(c2w)}, 3, 3], one per pose, got {list(k.shape)}.")
         if self.width < 1 or self.height < 1:
-            raise FlashWorldError(f"Cameras: image size must be positive, got {self.width}x{self.height}.")
+            raise FlashWorldError(f"image size must be positive, got {self.width}x{self.height}.")
         if c2w.device.type != "meta":
             if not (torch.isfinite(c2w).all() and torch.isfinite(k).all()):
-                raise FlashWorldError("Cameras: poses and intrinsics must be finite numbers.")
+                raise FlashWorldError("poses and intrinsics must be finite numbers.")
             if len(k) and not (k[:, 0, 0].min() > 0 and k[:, 1, 1].min() > 0):
-                raise FlashWorldError("Cameras: focal lengths must be positive.")
+                raise FlashWorldError("focal lengths must be positive.")
 
     def __len__(self) -> int:
         return self.camera_to_world.shape[0]

@@ -22,9 +22,20 @@ TIMESTEP_INDICES = "timestep_indices"  # of the noise schedule, one per step
 SCENE_SCALE = "scene_scale"  # world units per unit of the generator; follows `ops.transform.transform`
 FOCAL_PX = "focal_px"  # mean focal length of the generation views, in their pixels
 FIRST_VIEW = "camera"  # LOAD3D_CAMERA of the view the scene was made from
+SOURCE_UP = "source_up"  # axis that pointed up in the world it was read from, before it was turned into ours
 FILTER = "filter"  # "antialiased": opacities belong to a low-pass filter that keeps energy (mip-splatting)
 KIND = "kind"  # "2dgs": discs, their third scale is 0
 MERGED_FROM = "merged_from"  # list of the metadata of the scenes that were joined
+
+
+def positive_number(metadata: dict, key: str) -> float | None:
+    """Read a number above 0 of the metadata of a file by anyone; None where there is none."""
+    value = metadata.get(key)
+    try:
+        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0
+    except OverflowError:
+        return None
+    return number if 1e-30 < number < 1e30 else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TITLE = "Clean Scene"
 CROPS = ("none", "box", "path")
+FAR_EXTENTS = 100.0  # of a scene; what lies beyond is no background any more
 _FAR = 1_000_000.0  # world units, of the box's numbers
 
 
@@ -102,6 +103,19 @@ class CleanScene(api.ComfyNode):
                     "where the scene was made. 500000 suits web viewers. 0 keeps all.",
                 ),
                 api.input(
+                    io.Float,
+                    "max_distance",
+                    default=FAR_EXTENTS,
+                    min=0.0,
+                    max=_FAR,
+                    step=1.0,
+                    round=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Gaussians farther from the scene's middle than this go, in multiples of its extent: "
+                    "strays that training leaves behind. Lower drops distant background too. 0 keeps all.",
+                ),
+                api.input(
                     api.Trajectory,
                     "trajectory",
                     optional=True,
@@ -114,10 +128,11 @@ class CleanScene(api.ComfyNode):
     @classmethod
     def execute(
         cls, splat, min_opacity=0.005, max_size=0.0, crop="none", center_x=0.0, center_y=0.0, center_z=0.0,
-        size_x=10.0, size_y=10.0, size_z=10.0, surroundings=0.0, max_gaussians=0, trajectory=None,
+        size_x=10.0, size_y=10.0, size_z=10.0, surroundings=0.0, max_gaussians=0, max_distance=FAR_EXTENTS,
+        trajectory=None,
     ):  # fmt: skip
         with NodeRun(TITLE) as run:
-            sockets.checked_numbers(min_opacity=min_opacity, max_size=max_size)
+            sockets.checked_numbers(min_opacity=min_opacity, max_size=max_size, max_distance=max_distance)
             scene = sockets.gaussians_from_splat(splat)
             if crop == "path":
                 cropping = _path_crop(run, trajectory, surroundings)
@@ -128,7 +143,7 @@ class CleanScene(api.ComfyNode):
             else:
                 raise FlashWorldError(f"crop must be one of {', '.join(CROPS)}, got {crop!r}.")
             views = sockets.viewpoints(scene, trajectory)
-            scene = cleaned(run, scene, min_opacity, max_size, cropping, max_gaussians, views)
+            scene = cleaned(run, scene, min_opacity, max_size, cropping, max_gaussians, views, max_distance)
             return run.output(sockets.splat_from_gaussians(scene))
 
 
@@ -140,11 +155,13 @@ def cleaned(
     cropping: Crop | None,
     max_gaussians: int,
     viewpoints: Tensor | None,
+    max_distance: float = 0.0,
 ) -> Gaussians:
     """The scene after every step that is asked for, each told of on the node.
 
     Args:
         cropping: the crop, or None.
+        max_distance: multiples of the scene's extent; 0 keeps all.
         viewpoints: [P, 3] where it is looked at from, for the choice of ``max_gaussians``; None if nobody knows.
 
     Raises:
@@ -152,12 +169,16 @@ def cleaned(
         Cancelled: the user stopped it.
     """
     from ..flashworld_core.ops.measure import extent
-    from ..flashworld_core.ops.select import budget, prune
+    from ..flashworld_core.ops.select import budget, drop_far, prune
 
     steps = [("broken (NaN)", "The scene is broken: look at the node that made it.", lambda scene, _: prune(scene))]
     if min_opacity > 0:
         steps.append(
             ("too faint", "Lower min_opacity.", lambda scene, _: prune(scene, min_opacity=min_opacity)),
+        )
+    if max_distance > 0:
+        steps.append(
+            ("too far away", "Raise max_distance, or set it to 0.", lambda scene, _: drop_far(scene, max_distance))
         )
     if max_size > 0:
         steps.append(
@@ -192,6 +213,11 @@ def cleaned(
         if gone:
             removed.append(f"{gone:,} {what}")
         scene = kept
+    if not max_distance > 0 and (strays := len(scene) - len(drop_far(scene, FAR_EXTENTS))):
+        run.say(
+            f"{strays:,} Gaussians lie farther away than {FAR_EXTENTS:g} times the scene's extent; max_distance drops "
+            "them."
+        )
     details = f" Removed: {', '.join(removed)}." if removed else ""
     run.say(f"Kept {len(scene):,} of {before:,} Gaussians.{details}")
     return scene

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..flashworld_core.gaussians import Gaussians
 
 TITLE = "Load Scene"
-AXES = {"auto": "auto", "y down": "opencv", "y up": "opengl"}  # the node's words: the readers'
+AXES = {"auto": "auto", "y down": "opencv", "y up": "opengl", "z up": "opencv"}  # the node's words: the readers'
 _VIEW_SIZE = (704, 480)  # pixels; the shape of the view that takes a scene in
 _NOT_LISTED = (".zip",)  # mostly something else; still opened by name
 
@@ -55,7 +55,8 @@ class LoadScene(api.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Which way is up in the file. auto takes what the file says (glTF always does) and else y "
-                    "down, as 3D Gaussian Splatting has it. If the scene stands on its head, choose y up.",
+                    "down, as 3D Gaussian Splatting has it. If the scene stands on its head, choose y up; if it lies "
+                    "on its side, z up.",
                 ),
                 api.input(
                     io.Int,
@@ -93,12 +94,15 @@ class LoadScene(api.ComfyNode):
     def execute(cls, file, axes="auto", max_gaussians=0):
         from ..flashworld_core.formats.scenes import read_scene, scene_info
         from ..flashworld_core.ops.select import budget
+        from ..flashworld_core.ops.transform import upright
 
         with NodeRun(TITLE) as run:
             sockets.checked_choice("axes", axes, AXES)
             path = folders.input_path(file, "the scene")
             info = scene_info(path)
             scene = read_scene(path, frame=AXES[axes], progress=run.progress, should_stop=run.should_stop)
+            if axes == "z up":
+                scene = upright(scene, "z")
             if not len(scene):
                 raise FlashWorldError(f"{file!r} holds no Gaussians; choose another file.")
             if max_gaussians and max_gaussians < len(scene):

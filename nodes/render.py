@@ -113,7 +113,12 @@ class RenderViews(api.ComfyNode):
                 ),
             ],
             outputs=[
-                api.output(io.Image, "images", tooltip="One picture per view, over the background."),
+                api.output(
+                    io.Image,
+                    "images",
+                    tooltip="One picture per view, over the background, which they hold already: to "
+                    "lay them over something else, render on black and add the other picture times (1 - mask).",
+                ),
                 api.output(io.Mask, "mask", tooltip="How much of each pixel the scene covers: 1 is all of it."),
                 api.output(
                     io.Image,
@@ -136,8 +141,9 @@ class RenderViews(api.ComfyNode):
         cls, splat, width=0, height=0, frames=0, background="#000000", hole_threshold=0.5, sh_degree=3,
         softness=AS_GENERATED, trajectory=None, camera=None,
     ):  # fmt: skip
+        from ..flashworld_core.ops.select import few_seen
         from ..flashworld_core.rendering.constants import LOW_PASS
-        from ..flashworld_core.rendering.maps import color_from_text
+        from ..flashworld_core.rendering.maps import SOLID, color_from_text
 
         with NodeRun(TITLE) as run:
             sockets.checked_choice("softness", softness, SOFTNESSES)
@@ -146,6 +152,20 @@ class RenderViews(api.ComfyNode):
             cameras = cameras_to_render(run, trajectory, camera, width, height, frames)
             low_pass = None if softness == AS_GENERATED else LOW_PASS
             made = render_views(run, scene, cameras, color, hole_threshold, sh_degree, low_pass)
+            told = few_seen(
+                scene,
+                cameras,
+                "Another axis may point up (axes of Load Scene, up of Load Camera Path), or the path belongs to "
+                "another scene; one trained with nerfstudio needs its dataparser_transforms.json (dataparser of Load "
+                "Camera Path).",
+            )
+            if told:
+                run.say(told)
+            if made.nearest and float(made.alpha.max()) < SOLID:
+                run.say(
+                    "The scene is translucent everywhere: depth and normals are those of its most opaque pixels, and "
+                    "the images hold the background already; render on black to composite them with the mask."
+                )
             if made.nearest:
                 run.say(f"Depth: white is {made.nearest:.4g}, black {made.farthest:.4g} scene units away.")
             else:

@@ -206,7 +206,7 @@ class CameraPath(api.ComfyNode):
     ):  # fmt: skip
         from ..flashworld_core.trajectories.comfyui import to_load3d
 
-        with NodeRun(TITLE):
+        with NodeRun(TITLE) as run:
             sockets.checked_choice("source", source, SOURCES)
             sockets.checked_choice("easing", easing, EASINGS)
             lens = {"width": width, "height": height, "vertical_fov_degrees": field_of_view, "easing": easing}
@@ -214,7 +214,7 @@ class CameraPath(api.ComfyNode):
             if connected or source == "keyframes":
                 path = path_of_keyframes(keyframes, connected, frames, **lens)
             elif source == "file":
-                path = path_of_file(path_file, frames, width, height, easing)
+                path = path_of_file(path_file, frames, width, height, easing, run.say)
             else:
                 path = path_of_preset(preset, amount, moves, frames, focus_distance=focus_distance, turns=turns, **lens)
             return api.NodeOutput(path, to_load3d(path, 0, focus_distance), api.moved(WAN_CAMERA_MOVED))
@@ -290,7 +290,7 @@ def _key_pose(info, number: int, width: int, height: int):
         raise FlashWorldError(f"camera{number} cannot be used. {error}") from error
 
 
-def path_of_file(name: str, frames: int, width: int, height: int, easing: str) -> Cameras:
+def path_of_file(name: str, frames: int, width: int, height: int, easing: str, notify=None) -> Cameras:
     """The path in a file of the input folder, its pacing kept."""
     from ..flashworld_core.trajectories.keyframes import resample
 
@@ -299,5 +299,5 @@ def path_of_file(name: str, frames: int, width: int, height: int, easing: str) -
             "source is file, but path_file is none. Put a camera path into ComfyUI's input folder, press R to refresh "
             "the list, and choose it; or choose another source."
         )
-    cameras = read_path(name, width, height).fitted(width, height)
+    cameras = read_path(name, view_size=(width, height), notify=notify).fitted(width, height)
     return resample(cameras, frames, timing="even", easing=easing)

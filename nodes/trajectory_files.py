@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ..flashworld_core.cameras import Cameras
 
 LOAD_TITLE, SAVE_TITLE = "Load Camera Path", "Save Camera Path"
-EXTENSIONS = {"flashworld": ".json", "nerfstudio": ".json", "colmap": "", "realestate10k": ".txt"}
+EXTENSIONS = {"flashworld": ".json", "nerfstudio": ".json", "inria": ".json", "colmap": "", "realestate10k": ".txt"}
+UP = {"as in the file": None, "z up": "z", "y up": "y"}  # the node's words: the readers'
+DATAPARSERS = ("not", "beside the file")
 
 
 class LoadCameraPath(api.ComfyNode):
@@ -28,7 +30,7 @@ class LoadCameraPath(api.ComfyNode):
             display_name=LOAD_TITLE,
             category="FlashWorld",
             description="Reads a camera path from ComfyUI's input folder: FlashWorld request JSON, nerfstudio "
-            "transforms.json, RealEstate10K / CameraCtrl text, or a COLMAP folder. What a file is, its content tells.",
+            "transforms.json, the 3DGS trainer's cameras.json, RealEstate10K / CameraCtrl text, or a COLMAP folder. What a file is, its content tells.",
             search_aliases=["camera path", "trajectory", "transforms.json", "colmap", "nerfstudio", "realestate10k"],
             inputs=[
                 api.input(
@@ -65,6 +67,47 @@ class LoadCameraPath(api.ComfyNode):
                     step=16,
                     tooltip="Height of the views in pixels, as with width. 0 keeps the file's.",
                 ),
+                api.input(
+                    io.Combo,
+                    "up",
+                    options=list(UP),
+                    default="as in the file",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Which axis points up in the file's world; choose what was chosen for the scene. "
+                    "transforms.json always has z up, whatever stands here.",
+                ),
+                api.input(
+                    io.Combo,
+                    "dataparser",
+                    options=list(DATAPARSERS),
+                    default="not",
+                    optional=True,
+                    advanced=True,
+                    tooltip="For scenes trained with nerfstudio, which moves and scales the world: beside the file "
+                    "reads dataparser_transforms.json there and moves the cameras along.",
+                ),
+                api.input(
+                    io.Int,
+                    "image_width",
+                    default=0,
+                    min=0,
+                    max=65536,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Width in pixels of the images the file's focal lengths are about, where neither the file "
+                    "nor images beside it say it. A wrong one means another lens.",
+                ),
+                api.input(
+                    io.Int,
+                    "image_height",
+                    default=0,
+                    min=0,
+                    max=65536,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Height of those images in pixels, as with image_width.",
+                ),
             ],
             outputs=[
                 api.output(api.Trajectory, "trajectory", tooltip="The camera path."),
@@ -83,12 +126,24 @@ class LoadCameraPath(api.ComfyNode):
         return folders.input_fingerprint(file)
 
     @classmethod
-    def execute(cls, file, frames=0, width=0, height=0):
+    def execute(
+        cls, file, frames=0, width=0, height=0, up="as in the file", dataparser="not", image_width=0, image_height=0
+    ):
         from ..flashworld_core.trajectories.comfyui import to_load3d
         from ..flashworld_core.trajectories.keyframes import resample
 
         with NodeRun(LOAD_TITLE) as run:
-            cameras = read_path(file, width or None, height or None)
+            sockets.checked_choice("up", up, UP)
+            sockets.checked_choice("dataparser", dataparser, DATAPARSERS)
+            cameras = read_path(
+                file,
+                image_width or None,
+                image_height or None,
+                view_size=(width, height) if width and height else None,
+                up=UP[up],
+                with_dataparser=dataparser != "not",
+                notify=run.say,
+            )
             cameras = cameras.fitted(width or cameras.width, height or cameras.height)
             if frames and frames != len(cameras):
                 cameras = resample(cameras, frames, timing="even")
@@ -120,8 +175,8 @@ class SaveCameraPath(api.ComfyNode):
                     options=list(FORMATS),
                     default="flashworld",
                     tooltip="flashworld: FlashWorld's request JSON. nerfstudio: transforms.json. colmap: a folder with "
-                    "images.txt and cameras.txt. realestate10k: text as CameraCtrl and others read it, without the "
-                    "picture size.",
+                    "images.txt and cameras.txt. inria: cameras.json of the 3DGS trainer. realestate10k: text as "
+                    "CameraCtrl and others read it, without the picture size.",
                 ),
             ],
             outputs=[api.output(api.Trajectory, "trajectory", tooltip="The same camera path, to go on with.")],
@@ -146,41 +201,49 @@ class SaveCameraPath(api.ComfyNode):
             return run.output(trajectory, ui={"text": [name]})
 
 
-_READ_EXTENSIONS = (".json", ".txt")
-_POSES, _LENSES, _POINTS = "images.txt", "cameras.txt", "points3D.txt"  # of a COLMAP folder
+_READ_EXTENSIONS = (".json", ".txt", ".bin")
+_POSES, _LENSES, _POINTS = "images", "cameras", "points3D"  # of a COLMAP folder, .txt or .bin
 
 
 def path_names() -> list[str]:
     """Files and COLMAP folders below the input folder that may be camera paths, for lists.
 
-    A folder with images.txt and cameras.txt stands for the files in it. What the others hold, only reading tells.
+    A folder with images and cameras (.txt or .bin) stands for the files in it. What others hold, only reading tells.
     """
     files = folders.input_files(_READ_EXTENSIONS)
-    everything = set(files)
-    models = {
-        name.removesuffix("/" + _POSES)
-        for name in files
-        if name.endswith("/" + _POSES) and name.removesuffix(_POSES) + _LENSES in everything
-    }
-    inside = {f"{folder}/{name}" for folder in models for name in (_POSES, _LENSES, _POINTS)}
-    return sorted({*models, *(name for name in files if name not in inside)})
+    everything, models, inside = set(files), set(), set()
+    for ending in (".txt", ".bin"):
+        for name in files:
+            folder = name.removesuffix(f"/{_POSES}{ending}")
+            if folder != name and f"{folder}/{_LENSES}{ending}" in everything:
+                models.add(folder)
+                inside |= {f"{folder}/{part}{ending}" for part in (_POSES, _LENSES, _POINTS, "rigs", "frames")}
+    # Other .bin files are weights or anything.
+    return sorted({*models, *(name for name in files if name not in inside and not name.endswith(".bin"))})
 
 
-def read_path(name: str, width: int | None = None, height: int | None = None) -> Cameras:
+def read_path(
+    name: str, width: int | None = None, height: int | None = None, *, with_dataparser: bool = False, **options
+) -> Cameras:
     """The camera path called ``name`` (see `folders.input_path`).
 
     Args:
-        width, height: image size in pixels, where the file does not say.
+        width, height: size in pixels of the file's images, where it does not say.
+        with_dataparser: the cameras move as dataparser_transforms.json beside the file says.
+        options: view_size, up, notify, as in `formats.cameras.read_cameras`.
 
     Raises:
         FlashWorldError: no such file, or none this program reads; says which and what to do.
     """
-    from ..flashworld_core.formats.cameras import read_cameras
+    from ..flashworld_core.formats.cameras import dataparser, read_cameras
 
     path = folders.input_path(name, "the camera path")
     root = folders.root_of(path)
     try:
-        return read_cameras(path, width, height, root=root)
+        moved = dataparser.find(path) if with_dataparser else None
+        if with_dataparser and moved is None:
+            raise FlashWorldError(f"There is no {dataparser.NAME} beside it; put it there, or set dataparser to not.")
+        return read_cameras(path, width, height, root=root, dataparser=moved, **options)
     except FlashWorldError as error:
         raise FlashWorldError(
             f"{name!r} cannot be read as a camera path; choose another file, or repair it. {error}"

@@ -131,7 +131,36 @@ def _keyframe_settings(draw: random.Random) -> list[dict]:
     settings.append(_document(draw, still, "catmull_rom", "constant_speed", False))
     turning = [{**still[0], "quaternion": _quaternion(draw)} for _ in range(4)]
     settings.append(_document(draw, turning, "catmull_rom", "constant_speed", True))
+    for timing in ("constant_speed", "even", "times"):
+        settings += [_movement(draw, positions, timing, loop) for positions, loop in _MOVEMENTS]
     return settings
+
+
+# Holds, keys close together, closed turns with and without the closing key: positions in world units, and whether the
+# path is a loop.
+_MOVEMENTS = [
+    ([(0, 0, 0), (1, 0, 0), (1, 0, 0), (2, 0, 0)], False),
+    ([(0, 0, 0), (1, 0, 0), (1, 1e-3, 0), (2, 0, 0)], False),
+    ([(0, 0, 0), (1, 0, 0), (1, 0, 1e-9), (1, 1, 0)], False),
+    ([(2, 0, 0), (0, 0, 2), (-2, 0, 0), (0, 0, -2)], True),
+    ([(2, 0, 0), (0, 0, 2), (-2, 0, 0), (0, 0, -2), (2, 0, 0)], True),
+    ([(2, 0, 0), (2, 0, 0), (0, 0, 2), (-2, 0, 0)], True),
+]
+
+
+def _movement(draw: random.Random, positions: list[tuple], timing: str, loop: bool) -> dict:
+    """Key poses that all look ahead; with times that give the third move most of the time."""
+    keys = [
+        {
+            "position": list(p),
+            "quaternion": [1.0, 0.0, 0.0, 0.0],
+            "vertical_fov_degrees": None,
+            "time": i + 2.0 * (i > 2),
+        }
+        for i, p in enumerate(positions)
+    ]
+    document = {"version": 1, "spline": "catmull_rom", "timing": timing, "loop": loop, "keyframes": keys}
+    return _values(draw, source="keyframes", keyframes=json.dumps(document), frames=13)
 
 
 def _document(draw: random.Random, keys: list[dict], spline: str, timing: str, loop: bool) -> dict:

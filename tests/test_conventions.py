@@ -31,7 +31,7 @@ from flashworld_core.geometry import (
     quats_to_matrices,
     vertical_fov_degrees,
 )
-from flashworld_core.ops.transform import transform, transform_cameras
+from flashworld_core.ops.transform import transform, transform_cameras, upright_rotation
 from flashworld_core.rendering.maps import disparity_map, film, normal_map
 from flashworld_core.rendering.render import render
 from flashworld_core.sh import dc_to_rgb, evaluate_sh, rgb_to_dc, sh_basis
@@ -633,7 +633,7 @@ def test_line_35_wan_camera_embedding():
 
 
 def test_line_36_depth_pictures():
-    gray = disparity_map(torch.tensor([1.0, 1.6, 4.0, 0.5, 9.0, 0.0]), torch.tensor([1.0, 1, 1, 1, 1, 0]), 1.0, 4.0)
+    gray = disparity_map(torch.tensor([1.0, 1.6, 4.0, 0.5, 9.0, 0.0]), 1.0, 4.0)
     close(gray, (1, 0.5, 0, 1, 0, 0))
     scene = splats([(-0.5, 0, 2), (1.0, 0, 4), (0, 0.6, 2.5)], [RED, RED, RED], size=0.2)
     path = make_trajectory("pan:4", views=2, width=41, height=31)
@@ -646,7 +646,7 @@ def test_line_36_depth_pictures():
 def test_line_37_normal_maps():
     normals = torch.tensor([[0.0, 0, -1], [1, 0, 0], [0, -1, 0], [0, 0, 0]])  # to the viewer, right, up, nothing
     colors = [(0.5, 0.5, 1), (1, 0.5, 0.5), (0.5, 1, 0.5), (0, 0, 0)]
-    close(normal_map(normals, torch.tensor([1.0, 1, 1, 0])), colors)
+    close(normal_map(normals), colors)
     wall = splats([(x / 10, y / 10, 2) for x in range(-9, 10) for y in range(-7, 8)], [RED] * 285, size=0.05)
     picture = film(wall, camera(), backend="torch").normals[0]
     close(picture[15, 20], (0.5, 0.5, 1), 0.01)
@@ -725,6 +725,46 @@ def test_line_42_antialiased_filter():
         for m in ({}, {"filter": "antialiased"})
     )
     assert float(thinned / plain) == pytest.approx(1 / 1.3, rel=0.02)
+
+
+def test_line_43_trainers_cameras(tmp_path):
+    entry = {
+        "id": 0, "img_name": "a", "width": 64, "height": 48, "position": [1, 0, 0],
+        "rotation": [[0, 0, -1], [0, 1, 0], [1, 0, 0]], "fx": 60, "fy": 50,
+    }  # fmt: skip
+    (tmp_path / "cameras.json").write_text(json.dumps([entry]))
+    cameras = read_cameras(tmp_path / "cameras.json")
+    close(cameras.camera_to_world[0], right_of_origin())
+    close(cameras.intrinsics[0], [[60, 0, 32], [0, 50, 24], [0, 0, 1]])
+
+
+def test_line_44_another_axis_up(tmp_path):
+    point = torch.tensor([1.0, 2, 3], dtype=torch.float64)
+    close(upright_rotation("z") @ point, (1, -3, 2))
+    close(upright_rotation("y") @ point, (1, -2, -3))
+    scene = random_scene(20, 1)
+    write_ply(tmp_path / "a.ply", scene)
+    data = (tmp_path / "a.ply").read_bytes().replace(b"element vertex", b"comment Vertical Axis: z\nelement vertex", 1)
+    (tmp_path / "a.ply").write_bytes(data)
+    turned = read_ply(tmp_path / "a.ply")
+    close(turned.means, scene.means[:, [0, 2, 1]] * torch.tensor([1.0, -1, 1]))
+    assert turned.metadata["source_up"] == "z"
+
+
+def test_line_45_dataparser_transforms(tmp_path):
+    """A camera at (1, 2, 3) of a transforms.json whose writer doubled lengths after turning (x, y, z) to (x, z, -y)."""
+    turn = torch.tensor([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    shift = torch.eye(4)
+    shift[:3, 3] = torch.tensor([10.0, 20, 30])
+    stored = {"transform": (shift @ turn)[:3].tolist(), "scale": 0.5 * 2}
+    (tmp_path / "dataparser_transforms.json").write_text(json.dumps(stored))
+    pose = torch.eye(4)
+    pose[:3, 3] = torch.tensor([1.0, 2, 3])
+    data = {"w": 64, "h": 48, "fl_x": 60, "applied_transform": turn[:3].tolist(), "applied_scale": 2}
+    data["frames"] = [{"transform_matrix": pose.tolist()}]
+    (tmp_path / "transforms.json").write_text(json.dumps(data))
+    moved = read_cameras(tmp_path / "transforms.json", dataparser=tmp_path / "dataparser_transforms.json")
+    close(moved.positions[0], upright_rotation("z") @ torch.tensor([5.5, 11, 16.5], dtype=torch.float64))
 
 
 def test_every_line_has_its_test():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .arguments import size
+from .arguments import UP, fraction, size
 from .progress import ProgressBar
 
 
@@ -45,13 +45,18 @@ def add_command(commands) -> None:
         default="auto",
         help="world frame of IN; auto knows glTF, what a file says itself, and FlashWorld's own exports (%(default)s)",
     )
-    scene.add_argument("--min-opacity", type=float, default=0.0, metavar="A", help="drop Gaussians below this opacity")
+    parser.add_argument(
+        "--up", choices=UP, default="auto", help="axis that points up in IN; OUT has -y up (auto: what IN says)"
+    )
+    scene.add_argument(
+        "--min-opacity", type=fraction, default=0.0, metavar="A", help="drop Gaussians below this opacity"
+    )
     scene.add_argument("--max-gaussians", type=int, default=None, metavar="N", help="keep the N that matter most")
     path = parser.add_argument_group("camera paths")
     path.add_argument(
         "--format",
         default=None,
-        help="format of OUT, where its name does not say: flashworld, nerfstudio, colmap, realestate10k",
+        help="format of OUT, where its name does not say: flashworld, nerfstudio, inria, colmap, realestate10k",
     )
     path.add_argument("--size", type=size, default=None, metavar="WxH", help="picture size, where IN does not say it")
     path.add_argument("--views", type=int, default=None, help="resample the path to this many cameras")
@@ -136,9 +141,13 @@ def convert_scene(options, source: Path, targets: dict[Path, str | None]) -> Non
     """Read a scene and write it to each target, in the format named there or by its ending."""
     from ..formats.scenes import format_of_name, read_scene, write_scene
     from ..ops.select import budget, prune
+    from ..ops.transform import upright
 
     with ProgressBar("read ") as progress:
-        scene = read_scene(source, frame=options.frame, progress=progress)
+        frame = "opencv" if options.up != "auto" else options.frame
+        scene = read_scene(source, frame=frame, progress=progress)
+    if options.up in ("y", "z"):
+        scene = upright(scene, options.up)
     before = len(scene)
     if options.min_opacity > 0:
         scene = prune(scene, min_opacity=options.min_opacity)
@@ -183,7 +192,8 @@ def convert_path(options) -> None:
 
     if options.to is not None or options.target is None:
         raise FlashWorldError(f"{options.source}: is no scene, and holds none that --to could convert.")
-    cameras = read_cameras(options.source, *(options.size or ()))
+    up = options.up if options.up in ("y", "z") else None
+    cameras = read_cameras(options.source, *(options.size or ()), view_size=options.size, up=up)
     if options.views is not None:
         cameras = resample(cameras, options.views)
     write_cameras(options.target, cameras, options.format)

@@ -31,7 +31,9 @@ def run(options) -> None:
     if not path.exists():
         raise FlashWorldError(f"{path}: no such file or folder.")
     suffix = path.suffix.lower()
-    if suffix in (".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".sft") or is_model_folder(path):
+    if path.name in ("images.bin", "cameras.bin"):
+        facts = {"what": "camera path", **path_facts(path, options.size)}
+    elif suffix in (".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".sft") or is_model_folder(path):
         from ..checkpoints.describe import describe
 
         facts = {"what": "checkpoint", **describe(path)}
@@ -46,8 +48,10 @@ def run(options) -> None:
 
 
 def is_model_folder(path: Path) -> bool:
-    """Whether a folder holds weights rather than a COLMAP model or a SOG scene."""
-    return path.is_dir() and not any((path / name).exists() for name in ("images.txt", "meta.json"))
+    """Whether a folder holds weights rather than a COLMAP model, a dataset or a SOG scene."""
+    from ..formats.cameras import is_camera_folder
+
+    return path.is_dir() and not (is_camera_folder(path) or (path / "meta.json").exists())
 
 
 def path_facts(path: Path, picture_size: tuple[int, int] | None) -> dict:
@@ -55,7 +59,7 @@ def path_facts(path: Path, picture_size: tuple[int, int] | None) -> dict:
 
     from ..formats.cameras import detect_format, read_cameras
 
-    cameras = read_cameras(path, *(picture_size or ()))
+    cameras = read_cameras(path, *(picture_size or ()), view_size=picture_size)
     steps = (cameras.positions[1:] - cameras.positions[:-1]).norm(dim=-1)
     fy = cameras.intrinsics[:, 1, 1]
     fov = torch.rad2deg(2 * torch.atan(cameras.height / (2 * fy)))
@@ -72,11 +76,17 @@ def path_facts(path: Path, picture_size: tuple[int, int] | None) -> dict:
     }
 
 
+def printable(text: str) -> str:
+    """``text`` with control characters, which would command the terminal, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def show(facts: dict, indent: str = "") -> None:
     for name, value in facts.items():
         if isinstance(value, dict) and value:
-            print(f"{indent}{name}:")
+            print(f"{indent}{printable(str(name))}:")
             show(value, indent + "  ")
         else:
             text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-            print(f"{indent}{name}: {text if len(text) < 300 else text[:297] + '...'}")
+            text = printable(text if len(text) < 300 else text[:297] + "...")
+            print(f"{indent}{printable(str(name))}: {text}")

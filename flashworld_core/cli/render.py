@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .arguments import add_trajectory_arguments, background, device_of, positive, size, trajectory
+from .arguments import add_trajectory_arguments, background, device_name, device_of, positive, scene_and_path, size
 from .progress import ProgressBar
 
 MODES = ("rgb", "depth", "alpha", "normal")
@@ -21,7 +21,11 @@ def add_command(commands) -> None:
     parser.add_argument("--out", type=Path, default=Path("output/render"), help="folder to write to (%(default)s)")
     parser.add_argument("--modes", default="rgb", help=f"comma-separated, any of {','.join(MODES)} (%(default)s)")
     parser.add_argument(
-        "--size", type=size, default=None, metavar="WxH", help="picture size; default the path's, or 704x480"
+        "--size",
+        type=size,
+        default=None,
+        metavar="WxH",
+        help="picture size; default the path's, or 704x480; another shape crops",
     )
     parser.add_argument(
         "--views",
@@ -38,7 +42,7 @@ def add_command(commands) -> None:
         help="do not widen Gaussians in pictures larger than the scene was made at; gaps may show",
     )
     parser.add_argument("--backend", default="auto", choices=("auto", "gsplat", "triton", "cpu", "torch"))
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", type=device_name, default="auto", help="auto, cpu, cuda or xpu (%(default)s)")
     parser.add_argument("--no-video", action="store_true", help="pictures only")
     add_trajectory_arguments(parser, "orbit")
     parser.set_defaults(run=run)
@@ -46,7 +50,7 @@ def add_command(commands) -> None:
 
 def run(options) -> None:
     from ..errors import FlashWorldError
-    from ..formats.scenes import read_scene
+    from ..formats.files import check_folder
     from ..media.export import save_npy, save_png, save_video
     from ..rendering.constants import LOW_PASS
     from ..rendering.maps import colorize_depth, colorize_normals
@@ -58,12 +62,13 @@ def run(options) -> None:
         raise FlashWorldError(f"--modes {options.modes}: choose from {', '.join(MODES)}.")
     if not options.fps > 0:
         raise FlashWorldError(f"--fps must be above 0, got {options.fps:g}.")
-    scene = read_scene(options.scene).to(device_of(options.device))
+    check_folder(options.out)
     width, height = options.size or (704, 480)
-    # Presets start at the origin looking ahead: circle what stands in the middle of that first view.
-    cameras = trajectory(options, options.views or 48, width, height, focus_distance=_median_depth(scene))
+    device = device_of(options.device)
+    scene, cameras = scene_and_path(options, options.views or 48, width, height)
+    scene = scene.to(device)
     if options.size:
-        cameras = cameras.resized(width, height)
+        cameras = cameras.fitted(width, height)
     if options.views and len(cameras) != options.views:
         cameras = resample(cameras, options.views)
 
@@ -91,10 +96,3 @@ def run(options) -> None:
         if not options.no_video and len(frames) > 1:
             save_video(options.out / f"{mode}.mp4", frames, options.fps)
     print(f"{len(cameras)} views of {len(scene):,} Gaussians: {options.out.resolve()}")
-
-
-def _median_depth(scene) -> float:
-    """Depth of the scene's middle from the origin along +z, in world units; 1 where nothing is ahead."""
-    z = scene.means[:, 2]
-    ahead = z[(z > 0) & (scene.opacities > 0.1)]
-    return float(ahead.median()) if len(ahead) else 1.0

@@ -23,7 +23,7 @@ def merge(scenes: Sequence[Gaussians]) -> Gaussians:
     """
     scenes = list(scenes)
     if not scenes:
-        raise FlashWorldError("merge: give at least one scene.")
+        raise FlashWorldError("Give at least one scene.")
     degree = max(scene.sh_degree for scene in scenes)
     device = scenes[0].device
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import FlashWorldError
-from ..gaussians import SCENE_SCALE, Gaussians
+from ..gaussians import SCENE_SCALE, SOURCE_UP, Gaussians, positive_number
 from ..geometry import matrices_to_quats
 from ..sh import rotate_sh
 
@@ -41,7 +41,7 @@ def transform(
         FlashWorldError: no rotation matrix, a scale that is not positive, or a translation that is not 3 finite
             numbers.
     """
-    rotation, scale, translation = _similarity("transform", rotation, scale, translation)
+    rotation, scale, translation = _similarity(rotation, scale, translation)
     means, quats, sh = gaussians.means, gaussians.quats, gaussians.sh
     if rotation is not None:
         means = means @ rotation.to(means.device, means.dtype).T
@@ -49,8 +49,8 @@ def transform(
         sh = rotate_sh(sh, rotation)
     means = means * scale + translation.to(means.device, means.dtype)
     metadata = dict(gaussians.metadata)
-    if isinstance(metadata.get(SCENE_SCALE), (int, float)):
-        metadata[SCENE_SCALE] *= scale
+    if (known := positive_number(metadata, SCENE_SCALE)) is not None:
+        metadata[SCENE_SCALE] = known * scale
     return Gaussians(means, quats, gaussians.scales * scale, gaussians.opacities, sh, metadata)
 
 
@@ -62,12 +62,44 @@ def transform_cameras(
     translation: Tensor | Sequence[float] | None = None,
 ) -> Cameras:
     """Move cameras by the same similarity as `transform` moves a scene; arguments and errors alike."""
-    rotation, scale, translation = _similarity("transform_cameras", rotation, scale, translation)
+    rotation, scale, translation = _similarity(rotation, scale, translation)
     poses = cameras.camera_to_world.clone()
     if rotation is not None:
         poses[:, :3] = rotation.to(poses.device, poses.dtype) @ poses[:, :3]
     poses[:, :3, 3] = poses[:, :3, 3] * scale + translation.to(poses.device, poses.dtype)
     return dataclasses.replace(cameras, camera_to_world=poses)
+
+
+# Rotations that bring a world whose named axis points up into ours, where -y does: (x, y, z) -> (x, -z, y) for z.
+_UPRIGHT = {"z": ((1, 0, 0), (0, 0, -1), (0, 1, 0)), "y": ((1, 0, 0), (0, -1, 0), (0, 0, -1))}
+UP_AXES = ("-y", "y", "z")
+
+
+def upright_rotation(up: str | None) -> Tensor | None:
+    """Return the [3, 3] float64 rotation into our world (-y is up) of one whose axis ``up`` points up.
+
+    Args:
+        up: one of `UP_AXES`; None is "-y", which needs no turn.
+
+    Returns:
+        None for no turn.
+
+    Raises:
+        FlashWorldError: another axis.
+    """
+    if up not in (None, *UP_AXES):
+        raise FlashWorldError(f"The axis that points up must be one of {', '.join(UP_AXES)}, not {str(up)[:40]!r}.")
+    return torch.tensor(_UPRIGHT[up], dtype=torch.float64) if up in _UPRIGHT else None
+
+
+def upright(gaussians: Gaussians, up: str | None) -> Gaussians:
+    """Turn a scene whose axis ``up`` (one of `UP_AXES`) points up into our world, and note that in its metadata."""
+    rotation = upright_rotation(up)
+    if rotation is None:
+        return gaussians
+    turned = transform(gaussians, rotation=rotation)
+    turned.metadata[SOURCE_UP] = up
+    return turned
 
 
 def similarity_from_matrix(matrix: Tensor) -> dict:
@@ -77,17 +109,17 @@ def similarity_from_matrix(matrix: Tensor) -> dict:
         FlashWorldError: a matrix with shear, mirror, unequal scales or perspective, which Gaussians cannot follow.
     """
     if tuple(matrix.shape) != (4, 4):
-        raise FlashWorldError(f"similarity_from_matrix: matrix must be [4, 4], got {list(matrix.shape)}.")
+        raise FlashWorldError(f"The matrix must be [4, 4], got {list(matrix.shape)}.")
     m = matrix.detach().to("cpu", torch.float64)
     if not torch.isfinite(m).all() or not torch.allclose(m[3], m.new_tensor([0, 0, 0, 1]), atol=1e-6):
-        raise FlashWorldError("similarity_from_matrix: the matrix must be finite with the last row 0 0 0 1.")
+        raise FlashWorldError("The matrix must be finite with the last row 0 0 0 1.")
     determinant = float(torch.linalg.det(m[:3, :3]))
     if determinant <= 0:
-        raise FlashWorldError("similarity_from_matrix: the matrix mirrors or flattens; use a rotation and a scale > 0.")
+        raise FlashWorldError("The matrix mirrors or flattens; use a rotation and a scale > 0.")
     scale = determinant ** (1 / 3)
     rotation = m[:3, :3] / scale
     if not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=m.dtype), atol=1e-4):
-        raise FlashWorldError("similarity_from_matrix: the matrix shears or scales axes differently; use one scale.")
+        raise FlashWorldError("The matrix shears or scales axes differently; use one scale.")
     return {"rotation": rotation, "scale": scale, "translation": m[:3, 3]}
 
 
@@ -105,21 +137,21 @@ def _quat_product(a: Tensor, b: Tensor) -> Tensor:
     return torch.nn.functional.normalize(b @ left.T, dim=1)
 
 
-def _similarity(function, rotation, scale, translation) -> tuple[Tensor | None, float, Tensor]:
+def _similarity(rotation, scale, translation) -> tuple[Tensor | None, float, Tensor]:
     """Checked arguments of a similarity; the rotation in float64 and None when it is the identity."""
     scale = float(scale)
     if not (scale > 0 and math.isfinite(scale)):
-        raise FlashWorldError(f"{function}: scale must be a positive number, got {scale}.")
+        raise FlashWorldError(f"scale must be a positive number, got {scale}.")
     translation = torch.as_tensor((0.0, 0.0, 0.0) if translation is None else translation, dtype=torch.float64)
     translation = translation.detach().cpu()
     if tuple(translation.shape) != (3,) or not torch.isfinite(translation).all():
-        raise FlashWorldError(f"{function}: translation must be 3 finite numbers, got {translation.tolist()}.")
+        raise FlashWorldError(f"translation must be 3 finite numbers, got {translation.tolist()}.")
     if rotation is None:
         return None, scale, translation
     rotation = torch.as_tensor(rotation, dtype=torch.float64).detach().cpu()
     if tuple(rotation.shape) != (3, 3):
-        raise FlashWorldError(f"{function}: rotation must be [3, 3], got {list(rotation.shape)}.")
+        raise FlashWorldError(f"rotation must be [3, 3], got {list(rotation.shape)}.")
     identity = torch.eye(3, dtype=torch.float64)
     if not torch.allclose(rotation @ rotation.T, identity, atol=1e-4) or torch.linalg.det(rotation) < 0:
-        raise FlashWorldError(f"{function}: rotation must be orthonormal with determinant 1 (no scale, no mirror).")
+        raise FlashWorldError("rotation must be orthonormal with determinant 1 (no scale, no mirror).")
     return (None if torch.equal(rotation, identity) else rotation), scale, translation

@@ -27,6 +27,7 @@ COLORS = {
     "blue": (0.0, 0.0, 1.0),
 }
 SOLID = 0.5  # from this alpha on a pixel's depth and normal are shown in full; below they fade to black
+FAINTEST = 1 / 255  # alpha of the most opaque pixel below which nothing counts as seen
 NUMBERS_PER_PIXEL = 12  # that `film` keeps of every view
 _RANGE = (0.01, 0.99)  # quantiles of 1 / depth that become black and white
 _VIEWS_PER_CALL = {"cpu": 1, "cuda": 8}
@@ -117,30 +118,36 @@ def film(
         images[chosen] = out.rgb.clamp(0, 1)
         alpha[chosen] = out.alpha.clamp(0, 1)
         holes[chosen] = (out.alpha < hole_threshold).to(holes)
-        distance[chosen] = torch.where(out.alpha >= SOLID / 2, out.expected_depth, 0.0)
-        normals[chosen] = normal_map(out.normals, out.alpha)
+        distance[chosen] = torch.where(out.alpha >= FAINTEST / 2, out.expected_depth, 0.0)
+        normals[chosen] = normal_map(out.normals)
         if progress is not None:
             for done in range(chosen.start, chosen.stop):
                 progress(done + 1, views, images[done])
-    nearest, farthest = depth_range(distance, alpha)
+    # A scene that is translucent everywhere is shown by its own most opaque pixels.
+    solid = min(SOLID, max(FAINTEST, float(alpha.max())))
     for view in range(views):  # one at a time: no second copy of everything
-        depth[view] = disparity_map(distance[view], alpha[view].float(), nearest, farthest)[..., None]
+        distance[view] = torch.where(alpha[view] >= solid / 2, distance[view], 0.0)
+    nearest, farthest = depth_range(distance, alpha, solid)
+    for view in range(views):
+        fade = (alpha[view].float() / solid).clamp(0, 1)
+        depth[view] = (disparity_map(distance[view], nearest, farthest) * fade)[..., None]
+        normals[view] = normals[view].float() * fade[..., None]
     return Pictures(images, alpha, depth, normals, holes, nearest, farthest)
 
 
-def depth_range(depth: Tensor, alpha: Tensor) -> tuple[float, float]:
-    """The nearest and farthest camera z to show of [V, H, W] depths, without the outermost hundredth; (0, 0) where
-    nothing is seen."""
+def depth_range(depth: Tensor, alpha: Tensor, solid: float = SOLID) -> tuple[float, float]:
+    """The nearest and farthest camera z to show of [V, H, W] depths where alpha is at least ``solid``, without the
+    outermost hundredth; (0, 0) where nothing is seen."""
     step = max(1, depth.numel() // 1_000_000)
     depth, alpha = depth.flatten()[::step], alpha.flatten()[::step]
-    seen = depth[(alpha >= SOLID) & (depth > 0)]
+    seen = depth[(alpha >= solid * (1 - 1e-3)) & (depth > 0)]
     if not len(seen):
         return 0.0, 0.0
     far, near = (1 / seen.double()).quantile(torch.tensor(_RANGE, dtype=torch.float64, device=seen.device)).tolist()
     return 1 / near, 1 / far
 
 
-def disparity_map(depth: Tensor, alpha: Tensor, nearest: float, farthest: float) -> Tensor:
+def disparity_map(depth: Tensor, nearest: float, farthest: float) -> Tensor:
     """[...] gray values: 1 at ``nearest`` and closer, 0 at ``farthest`` and beyond, even steps of 1 / depth between;
     0 where nothing is."""
     if not nearest > 0:
@@ -148,13 +155,13 @@ def disparity_map(depth: Tensor, alpha: Tensor, nearest: float, farthest: float)
     spread = 1 / nearest - 1 / farthest
     nearness = 1 / depth.clamp_min(1e-30) - 1 / farthest
     gray = (nearness / spread).clamp(0, 1) if spread > 1e-6 / nearest else torch.ones_like(depth)  # a flat wall
-    return torch.where(depth > 0, gray * (alpha / SOLID).clamp(0, 1), 0.0)
+    return torch.where(depth > 0, gray, 0.0)
 
 
-def normal_map(normals: Tensor, alpha: Tensor) -> Tensor:
+def normal_map(normals: Tensor) -> Tensor:
     """[..., 3] colors of camera-frame normals [..., 3] (OpenCV axes): OpenGL's normal map, black where nothing is."""
     colors = normals * normals.new_tensor([0.5, -0.5, -0.5]) + 0.5
-    return colors * (alpha / SOLID).clamp(0, 1)[..., None]
+    return torch.where((normals != 0).any(dim=-1, keepdim=True), colors, 0.0)
 
 
 def color_from_text(text: str, name: str = "background") -> tuple[float, float, float]:

@@ -57,12 +57,12 @@ def from_load3d(info: dict, width: int, height: int) -> Cameras:
         FlashWorldError: an orthographic camera, or missing or unusable values.
     """
     if info.get("cameraType", "perspective") != "perspective":
-        raise FlashWorldError(f"from_load3d: a perspective camera is needed, not {info['cameraType']!r}.")
+        raise FlashWorldError(f"a perspective camera is needed, not {info['cameraType']!r}.")
     position = _vector(info, "position", "xyz")
     if info.get("quaternion"):
         quaternion = _vector(info, "quaternion", "wxyz")
         if float(quaternion.norm()) < 1e-8:
-            raise FlashWorldError("from_load3d: the quaternion has length zero, which is no rotation.")
+            raise FlashWorldError("the quaternion has length zero, which is no rotation.")
         c2w = flip_y_and_z(pose(quats_to_matrices(quaternion), position))
     else:
         flip = position.new_tensor([1.0, -1.0, -1.0])
@@ -70,7 +70,7 @@ def from_load3d(info: dict, width: int, height: int) -> Cameras:
     fov = _positive(info, "fov", DEFAULT_FOV_DEGREES)
     zoom = _positive(info, "zoom", 1.0)
     if not fov < 180:
-        raise FlashWorldError(f"from_load3d: fov must be below 180 degrees, got {fov}.")
+        raise FlashWorldError(f"fov must be below 180 degrees, got {fov}.")
     seen = math.degrees(2 * math.atan(math.tan(math.radians(fov) / 2) / zoom))
     intrinsics = intrinsics_from_vertical_fov(seen, width, height)
     return Cameras(c2w[None].float(), intrinsics[None].float(), width, height)
@@ -81,9 +81,9 @@ def _vector(info: dict, key: str, names: str) -> torch.Tensor:
     try:
         vector = torch.tensor([float(value[name]) for name in names], dtype=torch.float64)
     except (TypeError, KeyError, ValueError) as error:
-        raise FlashWorldError(f"from_load3d: {key} must have the numbers {', '.join(names)}.") from error
+        raise FlashWorldError(f"{key} must have the numbers {', '.join(names)}.") from error
     if not bool(torch.isfinite(vector).all()):
-        raise FlashWorldError(f"from_load3d: {key} must be finite.")
+        raise FlashWorldError(f"{key} must be finite.")
     return vector
 
 
@@ -92,9 +92,9 @@ def _positive(info: dict, key: str, default: float) -> float:
     try:
         value = default if value is None else float(value)
     except (TypeError, ValueError) as error:
-        raise FlashWorldError(f"from_load3d: {key} must be a number.") from error
+        raise FlashWorldError(f"{key} must be a number.") from error
     if not (math.isfinite(value) and value > 0):
-        raise FlashWorldError(f"from_load3d: {key} must be positive, got {value}.")
+        raise FlashWorldError(f"{key} must be positive, got {value}.")
     return value
 
 
@@ -126,12 +126,12 @@ def wan_camera_embedding(cameras: Cameras) -> Tensor:
         FlashWorldError: no views, or more than `MAX_BYTES`.
     """
     if len(cameras) == 0:
-        raise FlashWorldError("wan_camera_embedding: the camera path is empty.")
+        raise FlashWorldError("the camera path is empty.")
     shape = wan_shape(cameras)
     size = 4 * torch.Size(shape).numel()
     if size > MAX_BYTES:
         raise FlashWorldError(
-            f"wan_camera_embedding: {len(cameras)} views of {cameras.width}x{cameras.height} take {size >> 30} GiB, "
+            f"{len(cameras)} views of {cameras.width}x{cameras.height} take {size >> 30} GiB, "
             f"more than {MAX_BYTES >> 30}; use fewer frames or a smaller size."
         )
     frames = wan_length(len(cameras))

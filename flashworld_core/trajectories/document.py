@@ -37,6 +37,7 @@ MAX_KEYFRAMES = 10_000
 MAX_NUMBER = 1e9  # of positions (world units) and times (seconds)
 FOV_LIMITS = (0.01, 179.9)  # degrees
 
+_SAME_VIEW = 1e-9  # numbers of two keys that differ by less are the same
 _WHERE = "camera path"
 
 
@@ -86,7 +87,7 @@ def parse_document(text: str) -> PathDocument:
             f"{_WHERE}: not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from error
     except (ValueError, RecursionError) as error:  # integers of thousands of digits, nesting without end
-        raise FlashWorldError(f"{_WHERE}: not usable JSON: {error}.") from error
+        raise FlashWorldError(f"{_WHERE}: not usable JSON: {str(error)[:100]}.") from error
 
     _check_keys(data, "the document", ("version", "spline", "timing", "loop", "keyframes"))
     version = data.get("version")
@@ -126,12 +127,13 @@ def sample_document(
 ) -> Cameras:
     """``frames`` cameras along the document's path (see `keyframes.interpolate`).
 
-    A loop ends where it began: its first key is repeated at the end, the mean spacing of the keys after the last.
+    A loop ends where it began, and passes there as smoothly as at any other key: its first key is repeated at the
+    end, the mean spacing of the keys after the last, unless the last key stands there already.
 
     Args:
         width, height: image size in pixels.
         vertical_fov_degrees: for keys that name none.
-        easing: over the whole path, see `easing.ease`.
+        easing: over the whole path, see `ease`.
 
     Raises:
         FlashWorldError: frames out of range, a lens that is none, timing "times" without increasing times.
@@ -149,7 +151,8 @@ def sample_document(
         )
         for key in document.keyframes or (KeyPose((0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0)),)
     ]
-    if document.loop and len(keys) > 1:
+    loop = document.loop and len(keys) > 1
+    if loop and not _same_view(keys[0], keys[-1]):
         first, last, time = keys[0], keys[-1], None
         if all(key.time is not None for key in keys):
             time = last.time + (last.time - first.time) / (len(keys) - 1)
@@ -162,7 +165,13 @@ def sample_document(
         spline=document.spline,
         timing=document.timing,
         easing=easing,
+        loop=loop,
     )
+
+
+def _same_view(a: Keyframe, b: Keyframe) -> bool:
+    pairs = ((a.camera_to_world, b.camera_to_world), (a.intrinsics, b.intrinsics))
+    return all(bool(((x - y).abs() <= _SAME_VIEW).all()) for x, y in pairs)
 
 
 def document_from_cameras(

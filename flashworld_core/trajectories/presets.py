@@ -201,16 +201,16 @@ def make_trajectory(
     if amount is not None:
         if len(steps) > 1 or steps[0][1] is not None:
             raise FlashWorldError(
-                f"make_trajectory: {name!r} and amount={amount} both say how far to go; write amounts into the name, "
+                f"{name[:60]!r} and amount={amount} both say how far to go; write amounts into the name, "
                 "as in orbit:45+dolly_in:0.3."
             )
         steps = [(steps[0][0], amount)]
     if not 1 <= views <= MAX_VIEWS:
-        raise FlashWorldError(f"make_trajectory: views must be between 1 and {MAX_VIEWS}, got {views}.")
+        raise FlashWorldError(f"views must be between 1 and {MAX_VIEWS}, got {views}.")
     if not (math.isfinite(focus_distance) and focus_distance > 0):
-        raise FlashWorldError(f"make_trajectory: focus_distance must be positive, got {focus_distance}.")
+        raise FlashWorldError(f"focus_distance must be positive, got {focus_distance}.")
     if not (math.isfinite(turns) and turns > 0):
-        raise FlashWorldError(f"make_trajectory: turns must be positive, got {turns}.")
+        raise FlashWorldError(f"turns must be positive, got {turns}.")
 
     time = torch.linspace(0.0, 1.0, views, dtype=torch.float64) * len(steps)  # step k is time k .. k + 1
     index = time.long().clamp_max(len(steps) - 1)
@@ -220,7 +220,7 @@ def make_trajectory(
         preset = PRESETS[step]
         step_amount = preset.default_amount if step_amount is None else float(step_amount)
         if not math.isfinite(step_amount):
-            raise FlashWorldError(f"make_trajectory: the amount of {step} must be a finite number, got {step_amount}.")
+            raise FlashWorldError(f"the amount of {step} must be a finite number, got {step_amount}.")
         move = Move(step_amount, focus_distance, turns)
         here = index == k
         if k > 0:  # continue from the last pose, also with moves that begin elsewhere (arc)
@@ -243,13 +243,13 @@ def parse_moves(text: str) -> list[tuple[str, float | None]]:
         name, colon, amount = part.partition(":")
         name = name.strip().lower().replace("-", "_").replace(" ", "_")
         if name not in PRESETS:
-            raise FlashWorldError(f"make_trajectory: unknown preset {name!r}; choose one of {', '.join(PRESETS)}.")
+            raise FlashWorldError(f"unknown preset {name[:40]!r}; choose one of {', '.join(PRESETS)}.")
         try:
             moves.append((name, float(amount) if colon else None))
         except ValueError as error:
             raise FlashWorldError(
-                f"make_trajectory: the amount of {name} must be a number of {PRESETS[name].unit or 'nothing'}, "
-                f"got {amount.strip()!r}."
+                f"the amount of {name} must be a number of {PRESETS[name].unit or 'nothing'}, "
+                f"got {amount.strip()[:40]!r}."
             ) from error
     return moves
 
@@ -263,13 +263,13 @@ def concatenate(paths: Sequence[Cameras]) -> Cameras:
         FlashWorldError: no paths, an empty path, or paths of different image sizes.
     """
     if not paths or any(len(path) == 0 for path in paths):
-        raise FlashWorldError("concatenate: at least one path is needed, and none may be empty.")
+        raise FlashWorldError("at least one path is needed, and none may be empty.")
     first = paths[0]
     poses, intrinsics = [first.camera_to_world], [first.intrinsics]
     for path in paths[1:]:
         if (path.width, path.height) != (first.width, first.height):
             raise FlashWorldError(
-                f"concatenate: all paths must have one image size, got {first.width}x{first.height} and "
+                f"all paths must have one image size, got {first.width}x{first.height} and "
                 f"{path.width}x{path.height}; use Cameras.resized first."
             )
         if len(path) == 1:  # nothing but the shared view
@@ -284,5 +284,5 @@ def concatenate(paths: Sequence[Cameras]) -> Cameras:
 def _checked_start(start: Tensor) -> Tensor:
     start = torch.as_tensor(start, dtype=torch.float64).cpu()
     if start.shape != (4, 4) or not bool(torch.isfinite(start).all()):
-        raise FlashWorldError("make_trajectory: start must be a finite [4, 4] camera-to-world matrix.")
-    return pose(checked_rotations(start[:3, :3], "make_trajectory: the rotation part of start"), start[:3, 3])
+        raise FlashWorldError("start must be a finite [4, 4] camera-to-world matrix.")
+    return pose(checked_rotations(start[:3, :3], "the rotation part of start"), start[:3, 3])

@@ -113,7 +113,14 @@ def input_fingerprint(name: str) -> str:
     except FlashWorldError as error:
         return str(error)
     parts = sorted(path.iterdir()) if path.is_dir() else [path]
-    return "|".join(f"{p.name} {p.stat().st_mtime_ns} {p.stat().st_size}" for p in parts)
+    return "|".join(f"{p.name} {state.st_mtime_ns} {state.st_size}" for p in parts if (state := _state(p)) is not None)
+
+
+def _state(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:  # a link that leads nowhere
+        return None
 
 
 class OutputFile:

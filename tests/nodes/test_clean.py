@@ -42,7 +42,7 @@ def test_every_input_says_what_it_does(host):
     schema = CleanScene.GET_SCHEMA()
     assert [i.id for i in schema.inputs] == [
         "splat", "min_opacity", "max_size", "crop", "center_x", "center_y", "center_z", "size_x", "size_y", "size_z",
-        "surroundings", "max_gaussians", "trajectory",
+        "surroundings", "max_gaussians", "max_distance", "trajectory",
     ]  # fmt: skip
     assert all(len(thing.tooltip) > 15 for thing in (*schema.inputs, *schema.outputs))
     assert schema.outputs[0].id != "splat" and schema.outputs[0].display_name == "splat"
@@ -98,7 +98,16 @@ def test_the_surroundings_of_a_path(host):
     extra = len(wider) - len(seen)
     assert extra > 0 and said(host).startswith(f"Kept {len(wider):,} of 1,000")
     values = [value for value, _, _ in host.updates]
-    assert values[-1] == 1000 and 750 in values  # two steps; the second had two cameras
+    assert values[-1] == 1000 and 833 in values  # three steps; the last had two cameras
+
+
+def test_strays_go_unless_they_are_wanted(host):
+    start = scene()
+    start.means[:7] = torch.tensor([1e6, 0.0, -2e7])
+    kept = clean(start, min_opacity=0.0)
+    assert len(kept) == 993 and "7 too far away" in said(host)
+    assert len(clean(start, min_opacity=0.0, max_distance=0.0)) == 1000
+    assert any("7 Gaussians lie farther away" in str(text) for text in host.server.texts)
 
 
 def test_at_most_so_many(host):

@@ -60,10 +60,12 @@ def test_axes_and_budget(host):
     plain = sockets.gaussians_from_splat(LoadScene.execute("a.splat").args[0])
     turned = sockets.gaussians_from_splat(LoadScene.execute("a.splat", axes="y up").args[0])
     assert torch.equal(turned.means, plain.means * torch.tensor([1.0, -1, -1]))
+    lying = sockets.gaussians_from_splat(LoadScene.execute("a.splat", axes="z up").args[0])
+    torch.testing.assert_close(lying.means, plain.means[:, [0, 2, 1]] * torch.tensor([1.0, -1, 1]))
     output = LoadScene.execute("a.splat", max_gaussians=10)
     assert len(sockets.gaussians_from_splat(output.args[0])) == 10 and "10 Gaussians of 50" in output.ui["text"][0]
     with pytest.raises(FlashWorldError, match="^Load Scene: axes must be one of"):
-        LoadScene.execute("a.splat", axes="z up")
+        LoadScene.execute("a.splat", axes="x up")
 
 
 def test_the_list_holds_both_folders_and_unpacked_scenes(host):

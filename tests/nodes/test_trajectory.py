@@ -51,7 +51,9 @@ def test_the_order_of_the_widgets_is_the_saved_workflows(host):
         "easing", "turns", "keyframes", "path_file",
     ]  # fmt: skip
     assert [o.id for o in CameraPath.GET_SCHEMA().outputs] == ["trajectory", "camera", "wan_camera"]
-    assert list(inputs_of(LoadCameraPath)) == ["file", "frames", "width", "height"]
+    assert list(inputs_of(LoadCameraPath)) == [
+        "file", "frames", "width", "height", "up", "dataparser", "image_width", "image_height",
+    ]  # fmt: skip
     assert list(inputs_of(SaveCameraPath)) == ["trajectory", "filename_prefix", "format"]
 
 
@@ -173,7 +175,13 @@ def test_no_camera_connected_on_a_host_that_grows(host):
 def files(host):
     """A path in every format in the input folder."""
     cameras = make_trajectory("orbit:60", views=4, vertical_fov_degrees=50, **SIZE)
-    names = {"flashworld": "a.json", "nerfstudio": "sub/b.json", "colmap": "sub/model", "realestate10k": "c.txt"}
+    names = {
+        "flashworld": "a.json",
+        "nerfstudio": "sub/b.json",
+        "colmap": "sub/model",
+        "realestate10k": "c.txt",
+        "inria": "d.json",
+    }
     for kind, name in names.items():
         write_cameras(host.input / name, cameras, kind)
     return cameras, names

@@ -14,6 +14,8 @@ from flashworld_core.geometry import (
     rotation_about,
     rotation_angle,
 )
+from flashworld_core.trajectories import keyframes
+from flashworld_core.trajectories.document import KeyPose, PathDocument, sample_document
 from flashworld_core.trajectories.keyframes import Keyframe, interpolate, keyframes_from_cameras, resample
 from flashworld_core.trajectories.presets import make_trajectory
 
@@ -197,3 +199,56 @@ def test_mistakes_are_named(keys, options, message):
 def test_result_is_a_plain_record():
     cameras = path([key(), key((1.0, 0, 0))], 3)
     assert isinstance(cameras, Cameras) and cameras.camera_to_world.dtype == torch.float32
+
+
+# --- holds, loops, keys close together --------------------------------------------------------------------------------
+
+
+def sampled(positions, frames=49, times=None, timing="constant_speed", loop=False):
+    keys = tuple(
+        KeyPose(tuple(map(float, p)), (1.0, 0.0, 0.0, 0.0), None, None if times is None else float(times[i]))
+        for i, p in enumerate(positions)
+    )
+    document = PathDocument("catmull_rom", timing, loop, keys)
+    return sample_document(document, frames=frames, width=64, height=48).positions.double()
+
+
+def held_steps(positions):
+    return int((positions.diff(dim=0).norm(dim=1) < 1e-6).sum())
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e-9])
+def test_a_hold_lasts_as_long_as_its_keys_say(gap):
+    keys = [(0, 0, 0), (1, 0, 0), (1, gap, 0), (2, 0, 0)]
+    assert held_steps(sampled(keys)) == 16  # a third of 48 steps: as long as the average move
+    assert held_steps(sampled(keys, times=[0, 1, 9, 10])) in (37, 38)  # eight tenths
+    assert held_steps(sampled(keys, times=[0, 1, 9, 10], timing="times")) in (37, 38)
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-5, 1e-9])
+def test_no_overshoot_on_straight_moves_beside_close_keys(gap):
+    p = sampled([(0, 0, 0), (1, 0, 0), (1, gap, 0), (2, 0, 0)], 2000)
+    assert -0.5 * gap <= float(p[:, 1].min()) and float(p[:, 1].max()) <= 1.5 * gap
+    straight = sampled([(0, 0, 0), (1, 0, 0), (1 + gap, 0, 0), (2, 0, 0)], 2000)
+    assert bool((straight[:, 0].diff() >= -1e-9).all())
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("timing", ["constant_speed", "even", "times"])
+def test_a_closed_turn_has_no_seam(timing, closed):
+    square = [(2, 0, 0), (0, 0, 2), (-2, 0, 0), (0, 0, -2)]
+    p = sampled(square + square[:1] * closed, 1001, range(4 + closed), timing, loop=True)
+    assert torch.equal(p[0], p[-1])
+    radius = p.norm(dim=1)
+    assert float(radius.min()) > 1.76 and float(radius.max()) < 2.001
+    first, last = p[1] - p[0], p[-1] - p[-2]
+    assert float(torch.nn.functional.cosine_similarity(first, last, dim=0)) > math.cos(math.radians(2))
+    quarters = p[:-1].view(4, 250, 3).norm(dim=2)  # every quarter is the same curve
+    torch.testing.assert_close(quarters, quarters[:1].expand(4, 250), rtol=0, atol=1e-3)
+
+
+def test_many_keys_need_no_memory_for_their_samples(monkeypatch):
+    keys = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)).tolist()
+    whole = sampled(keys, 300)
+    monkeypatch.setattr(keyframes, "_SEGMENTS_AT_ONCE", 7)
+    torch.testing.assert_close(sampled(keys, 300), whole, rtol=0, atol=1e-9)

@@ -9,13 +9,14 @@
 
 import { interpolate } from "./keyframes.mjs";
 import { makePath, parseMoves } from "./presets.mjs";
-import { origin } from "./math3d.mjs";
+import { origin, toMatrix } from "./math3d.mjs";
 
 export const SPLINES = Object.freeze(["catmull_rom", "linear"]);
 export const TIMINGS = Object.freeze(["constant_speed", "even", "times"]);
 export const MAX_TEXT = 4_000_000;
 export const MAX_KEYFRAMES = 10_000;
 export const MAX_NUMBER = 1e9; // of positions (world units) and times (seconds)
+export const SAME_VIEW = 1e-9; // numbers of two keys that differ by less are the same
 export const FOV_LIMITS = Object.freeze([0.01, 179.9]); // degrees
 
 export const emptyDocument = () => ({ spline: "catmull_rom", timing: "constant_speed", loop: false, keyframes: [] });
@@ -60,7 +61,8 @@ export function writeDocument(document) {
 }
 
 /**
- * Keys as `interpolate` wants them: field of view filled in, and the first repeated at the end of a loop.
+ * Keys as `interpolate` wants them: field of view filled in, and the first repeated at the end of a loop whose
+ * last key does not stand there already.
  *
  * @param {number} fieldOfView vertical degrees, for keyframes without their own
  */
@@ -71,13 +73,22 @@ export function keysOf(document, fieldOfView) {
     fov: key.vertical_fov_degrees ?? fieldOfView,
     time: key.time,
   }));
-  if (document.loop && keys.length > 1) {
+  if (isLoop(document) && !sameView(keys[0], keys[keys.length - 1])) {
     const [first, last] = [keys[0], keys[keys.length - 1]];
     const known = keys.every((key) => key.time !== null);
     const time = known ? last.time + (last.time - first.time) / (keys.length - 1) : null;
     keys.push({ ...first, time });
   }
   return keys;
+}
+
+/** Whether the path of a document ends where it began. */
+export const isLoop = (document) => document.loop && document.keyframes.length > 1;
+
+function sameView(a, b) {
+  const numbers = (key) => [...key.position, ...toMatrix(key.quaternion), key.fov];
+  const [first, last] = [numbers(a), numbers(b)];
+  return first.every((value, i) => Math.abs(value - last[i]) <= SAME_VIEW);
 }
 
 /**
@@ -88,7 +99,7 @@ export function keysOf(document, fieldOfView) {
 export function sampleKeys(document, { views, fov, easing = "linear" }) {
   const keys = keysOf(document, fov);
   if (keys.length === 0) keys.push({ ...origin(), fov, time: null });
-  return interpolate(keys, { views, spline: document.spline, timing: document.timing, easing });
+  return interpolate(keys, { views, spline: document.spline, timing: document.timing, easing, loop: isLoop(document) });
 }
 
 /** The moves of a preset path: the node's preset and amount, then those written in `moves`. */

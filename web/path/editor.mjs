@@ -1,7 +1,7 @@
 /** The camera path editor: one element with the 3D view, the plan, the strip of keyframes and their fields. */
 import { Bar } from "./bar.mjs";
 import { button, element } from "./dom.mjs";
-import { keysOf, movesOf, samplePath } from "./document.mjs";
+import { isLoop, keysOf, movesOf, samplePath } from "./document.mjs";
 import { change, insert, keyframesFromMoves } from "./edits.mjs";
 import { ease, KeyframeCurve } from "./keyframes.mjs";
 import { KeyFields, PathOptions } from "./fields.mjs";
@@ -239,7 +239,7 @@ export class Editor {
     const { document, values } = this.state;
     const keys = keysOf(document, values.field_of_view);
     if (keys.length < 2) return null;
-    const curve = new KeyframeCurve(keys, document.spline);
+    const curve = new KeyframeCurve(keys, document.spline, isLoop(document));
     const [parameter] = curve.parameters([ease(values.easing, this.bar.time)], document.timing);
     return Math.min(Math.floor(parameter) + 1, document.keyframes.length);
   }

@@ -4,31 +4,34 @@ import {
 } from "./math3d.mjs";
 
 const TABLE = 256; // samples per segment when the length of the path is measured
+const HOLD = 1e-6; // two keys whose poses differ by less, relative to the average move (or in radians), are a hold
+const MAX_TANGENT = 3; // times the shorter of the two moves that meet at a key; more can overshoot
 
 /**
  * @param {{position: number[], quaternion: number[], fov: number, time: number?}[]} keys at least one; fov in vertical
  *   degrees, time in seconds
- * @param {{views: number, spline?: string, timing?: string, easing?: string}} options spline "catmull_rom" or
- *   "linear"; timing "constant_speed", "even" or "times"
+ * @param {{views: number, spline?: string, timing?: string, easing?: string, loop?: boolean}} options spline
+ *   "catmull_rom" or "linear"; timing "constant_speed", "even" or "times"; loop: the last key stands where the first
+ *   does, and the curve passes it as it passes every other key
  * @returns {{position: number[], quaternion: number[], fov: number}[]} the first and last stand at the end keys
  * @throws {Error} no keys, or times that are missing or do not increase
  */
-export function interpolate(keys, { views, spline = "catmull_rom", timing = "constant_speed", easing = "linear" }) {
-  const path = new KeyframeCurve(keys, spline);
+export function interpolate(keys, { views, spline = "catmull_rom", timing = "constant_speed", easing = "linear", loop = false }) {
+  const path = new KeyframeCurve(keys, spline, loop);
   const progress = linspace(0, 1, views).map((time) => ease(easing, time));
   return Array.from(path.parameters(progress, timing), (parameter) => path.at(parameter));
 }
 
 /** Key poses as a continuous curve over the parameter 0 .. keys - 1 (key i is at parameter i). */
 export class KeyframeCurve {
-  constructor(keys, spline) {
+  constructor(keys, spline, loop = false) {
     if (keys.length === 0) throw new Error("At least one keyframe is needed.");
     this.positions = keys.map((key) => key.position);
     this.quaternions = keys.map((key) => fromMatrix(toMatrix(key.quaternion)));
     this.focals = keys.map((key) => focalOfFov(key.fov));
     this.times = keys.map((key) => key.time);
     this.segments = keys.length - 1;
-    [this.starts, this.ends] = tangents(this.positions, spline);
+    [this.starts, this.ends] = tangents(this.positions, spline, loop);
   }
 
   at(parameter) {
@@ -85,37 +88,71 @@ export class KeyframeCurve {
         before = here;
       }
     }
-    const traveling = lengths.filter((value) => value > 0);
+    const angles = Array.from(lengths, (_, i) => rotationAngle(this.quaternions[i], this.quaternions[i + 1]));
+    const mean = lengths.reduce((a, b) => a + b, 0) / this.segments;
+    const held = Array.from(lengths, (value, i) => value <= HOLD * mean && angles[i] <= HOLD);
+    if (held.every(Boolean)) return progress.map((value) => value * this.segments); // all keys are one pose
+    const traveling = lengths.filter((value, i) => value > 0 && !held[i]);
     const perRadian = traveling.length ? traveling.reduce((a, b) => a + b) / traveling.length : 1;
     const total = new Float64Array(moved.length + 1);
     for (let i = 0; i < this.segments; i++) {
-      const turned = (rotationAngle(this.quaternions[i], this.quaternions[i + 1]) / TABLE) * perRadian;
-      for (let k = i * TABLE; k < (i + 1) * TABLE; k++) total[k + 1] = total[k] + Math.max(moved[k], turned);
+      const turned = (angles[i] / TABLE) * perRadian;
+      lengths[i] = 0;
+      for (let k = i * TABLE; k < (i + 1) * TABLE; k++) {
+        moved[k] = Math.max(moved[k], turned);
+        lengths[i] += moved[k];
+      }
     }
+    const holds = this.#holdLengths(held, lengths);
+    for (let i = 0; i < this.segments; i++) {
+      if (held[i]) moved.fill(holds[i] / TABLE, i * TABLE, (i + 1) * TABLE);
+    }
+    for (let k = 0; k < moved.length; k++) total[k + 1] = total[k] + moved[k];
     const whole = total[moved.length];
-    if (!(whole > 0)) return progress.map((value) => value * this.segments); // all keys are one pose
     return interpolateTable(progress.map((value) => value * whole), total, (k) => k / TABLE);
+  }
+
+  /**
+   * Lengths that stand for the time of the holds: by the keys' times, which give holds their share of the whole time;
+   * without them, the average of the segments in which something moves.
+   */
+  #holdLengths(held, lengths) {
+    const { times } = this;
+    const moving = lengths.reduce((sum, value, i) => sum + (held[i] ? 0 : value), 0);
+    const spans = held.map((_, i) => times[i + 1] - times[i]);
+    if (times.every(Number.isFinite) && spans.every((span) => span > 0)) {
+      const travel = spans.reduce((sum, span, i) => sum + (held[i] ? 0 : span), 0);
+      return spans.map((span) => (moving * span) / travel);
+    }
+    return held.map(() => moving / held.filter((value) => !value).length);
   }
 }
 
 /**
  * Hermite tangents at the start and at the end of each segment, per unit of the segment's own parameter: centripetal
- * Catmull-Rom. Beyond the ends, and where the camera pauses on a repeated position, the neighbor is mirrored.
+ * Catmull-Rom, with the velocity limited beside keys close together. Beyond the ends, and where the camera pauses on a
+ * repeated position, the neighbor is mirrored. In a loop the last segment and the first are neighbors.
  */
-function tangents(positions, spline) {
+function tangents(positions, spline, loop) {
   const steps = positions.slice(1).map((position, i) => subtract(position, positions[i]));
   const [starts, ends] = [[...steps], [...steps]];
   if (spline === "linear") return [starts, ends];
   const knots = steps.map((step) => Math.sqrt(length(step)));
-  const meet = (i, j, segment) =>
-    [0, 1, 2].map((k) => {
+  const velocity = (i, j) => {
+    const mixed = [0, 1, 2].map((k) => {
       const across = (steps[i][k] + steps[j][k]) / (knots[i] + knots[j]);
-      return knots[segment] * (steps[i][k] / knots[i] - across + steps[j][k] / knots[j]);
+      return steps[i][k] / knots[i] - across + steps[j][k] / knots[j];
     });
+    const limit = (MAX_TANGENT * Math.min(knots[i], knots[j]) ** 2) / Math.max(knots[i], knots[j]);
+    const speed = length(mixed);
+    return speed > limit ? mixed.map((value) => (value * limit) / speed) : mixed;
+  };
   for (let i = 0; i < steps.length; i++) {
-    if (knots[i] === 0) continue;
-    if (i > 0 && knots[i - 1] > 0) starts[i] = meet(i - 1, i, i);
-    if (i + 1 < steps.length && knots[i + 1] > 0) ends[i] = meet(i, i + 1, i);
+    const before = i > 0 ? i - 1 : steps.length - 1;
+    if ((i === 0 && !loop) || knots[i] === 0 || knots[before] === 0) continue;
+    const through = velocity(before, i);
+    starts[i] = through.map((value) => value * knots[i]);
+    ends[before] = through.map((value) => value * knots[before]);
   }
   return [starts, ends];
 }

@@ -12,9 +12,11 @@ import base64
 import dataclasses
 import io
 import json
+import logging
 import os
 import warnings
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -22,21 +24,24 @@ from ...cameras import Cameras
 from ...errors import FlashWorldError
 from ...geometry import flip_y_and_z, matrices_to_quats, pose
 from ..files import exact
+from .image_size import ImageSizes, inside
 from .parse import (
     MAX_CAMERAS,
     MAX_SIDE,
     check_count,
+    check_focal,
     check_size,
     check_writable,
     number,
     numbers,
     parse_json,
-    pinhole,
     read_text,
-    rotation_from_quaternion,
+    rotations_from_quaternions,
     whole_number,
     write_texts,
 )
+
+logger = logging.getLogger(__name__)
 
 _EXIF_ORIENTATION = 0x0112
 _BASE64_HEADS = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "UklGR": "webp"}  # how pictures of these kinds begin
@@ -72,7 +77,10 @@ class FlashWorldRequest:
             FlashWorldError: unreadable, malformed or out of range; the message names the key.
         """
         path = Path(path)
-        return cls.from_dict(parse_json(read_text(path), str(path)), where=str(path), folder=path.parent)
+        data = parse_json(read_text(path), str(path))
+        if not isinstance(data, dict):
+            raise FlashWorldError(f"{path} must hold a JSON object, not a list.")
+        return cls.from_dict(data, where=str(path), folder=path.parent)
 
     @classmethod
     def from_dict(
@@ -84,35 +92,44 @@ class FlashWorldRequest:
         width: int | None = None,
         height: int | None = None,
         root: Path | None = None,
+        notify: Callable[[str], None] = logger.warning,
     ) -> FlashWorldRequest:
         """A request from its parsed JSON (see `read`).
 
         Args:
             where: name for error messages.
             folder: where relative picture paths are looked for first.
-            width, height: stand in for a missing ``resolution``, in pixels.
+            width, height: size in pixels that the intrinsics of a request without ``resolution`` and picture are in;
+                twice the principal point where that says something else.
             root: a folder; a picture that does not lie in it is not opened.
+            notify: told where a size came from.
         """
         entries = data.get("cameras")
         if not isinstance(entries, list):
-            raise FlashWorldError(f"read_cameras: {where}: cameras must be a list.")
+            raise FlashWorldError(f"{where}: cameras must be a list.")
         check_count(len(entries), where)
+        image = _image_prompt(data.get("image_prompt"), folder, where, root)
+        lenses = [_lens(entry, f"{where}: cameras[{i}]") for i, entry in enumerate(entries)]
         views = len(entries)
+        picture = None if image is None else _upright_size(image, where)
         if data.get("resolution") is not None:
             values = numbers(data["resolution"], 3, f"{where}: resolution [views, height, width]")
             views = whole_number(values[0], 1, MAX_CAMERAS, f"{where}: resolution[0] (views)")
             height = whole_number(values[1], 1, MAX_SIDE, f"{where}: resolution[1] (height)")
             width = whole_number(values[2], 1, MAX_SIDE, f"{where}: resolution[2] (width)")
-        width, height = check_size(width, height, where)
-        image = _image_prompt(data.get("image_prompt"), folder, where, root)
+        elif picture is not None:
+            width, height = picture
+        else:
+            stated = None if width is None or height is None else (width, height)
+            sizes = ImageSizes(where, Path(), None, stated)
+            width, height = check_size(*(sizes.find(None, *lenses[0][2:]) or (None, None)), where)
+            sizes.report(notify)
         text = data.get("text_prompt") or ""
         if not isinstance(text, str):
-            raise FlashWorldError(f"read_cameras: {where}: text_prompt must be a string.")
+            raise FlashWorldError(f"{where}: text_prompt must be a string.")
         index = data.get("image_index")
         index = whole_number(0 if index is None else index, 0, views - 1, f"{where}: image_index")
-        poses, lenses = zip(*(_camera(e, f"{where}: cameras[{i}]") for i, e in enumerate(entries)), strict=True)
-        size = (width, height) if image is None else _upright_size(image, where)
-        cameras = Cameras(flip_y_and_z(torch.stack(poses)).float(), torch.stack(lenses).float(), *size)
+        cameras = _cameras(entries, lenses, picture or (width, height), where)
         return cls(cameras, views, height, width, image, text, index)
 
     def to_dict(self) -> dict:
@@ -127,11 +144,19 @@ class FlashWorldRequest:
 
 
 def parse(
-    data: dict, where: str, width: int | None, height: int | None, folder: Path, root: Path | None = None
+    data: dict,
+    where: str,
+    *,
+    folder: Path,
+    root: Path | None,
+    size: tuple[int, int] | None,
+    notify: Callable[[str], None],
 ) -> Cameras:
-    """The cameras of a request; ``width`` and ``height`` stand in for a missing resolution."""
-    request = FlashWorldRequest.from_dict(data, where=where, folder=folder, width=width, height=height, root=root)
-    return request.cameras
+    """The cameras of a request; ``size``, width and height in pixels, stands in for a missing resolution."""
+    width, height = size or (None, None)
+    return FlashWorldRequest.from_dict(
+        data, where=where, folder=folder, width=width, height=height, root=root, notify=notify
+    ).cameras
 
 
 def write(path: Path, cameras: Cameras) -> None:
@@ -139,17 +164,27 @@ def write(path: Path, cameras: Cameras) -> None:
     FlashWorldRequest(cameras, len(cameras), cameras.height, cameras.width).write(path)
 
 
-def _camera(entry, here: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """OpenGL camera-to-world [4, 4] and intrinsics [3, 3] of one list entry."""
+def _lens(entry, here: str) -> list[float]:
+    """fx, fy, cx, cy of one list entry."""
     if not isinstance(entry, dict):
-        raise FlashWorldError(f"read_cameras: {here} must be an object with quaternion, position, fx, fy, cx and cy.")
+        raise FlashWorldError(f"{here} must be an object with quaternion, position, fx, fy, cx and cy.")
     for key in ("quaternion", "position", "fx", "fy", "cx", "cy"):
         if key not in entry:
-            raise FlashWorldError(f"read_cameras: {here}.{key} is missing.")
-    rotation = rotation_from_quaternion(numbers(entry["quaternion"], 4, f"{here}.quaternion"), f"{here}.quaternion")
-    position = numbers(entry["position"], 3, f"{here}.position")
-    lens = pinhole(*(number(entry[key], f"{here}.{key}") for key in ("fx", "fy", "cx", "cy")), here)
-    return pose(rotation, torch.tensor(position, dtype=torch.float64)), lens
+            raise FlashWorldError(f"{here}.{key} is missing.")
+    lens = [number(entry[key], f"{here}.{key}") for key in ("fx", "fy", "cx", "cy")]
+    check_focal(*lens[:2], here)
+    return lens
+
+
+def _cameras(entries: list[dict], lenses: list[list[float]], size: tuple[int, int], where: str) -> Cameras:
+    quaternions = [numbers(e["quaternion"], 4, f"{where}: cameras[{i}].quaternion") for i, e in enumerate(entries)]
+    positions = [numbers(e["position"], 3, f"{where}: cameras[{i}].position") for i, e in enumerate(entries)]
+    rotations = rotations_from_quaternions(quaternions, lambda i: f"{where}: cameras[{i}].quaternion")
+    poses = pose(rotations, torch.tensor(positions, dtype=torch.float64))
+    intrinsics = torch.zeros(len(entries), 3, 3, dtype=torch.float64)
+    intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = torch.tensor(lenses, dtype=torch.float64)
+    intrinsics[:, 2, 2] = 1
+    return Cameras(flip_y_and_z(poses).float(), intrinsics.float(), *size)
 
 
 def _entries(cameras: Cameras) -> list[dict]:
@@ -173,28 +208,20 @@ def _image_prompt(value, folder: Path | None, where: str, root: Path | None) -> 
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise FlashWorldError(f"read_cameras: {where}: image_prompt must be a path or a data URL.")
+        raise FlashWorldError(f"{where}: image_prompt must be a path or a data URL.")
     if value[:5].lower() == "data:":
         return value
     for head, kind in _BASE64_HEADS.items():
         if value.startswith(head) and len(value) > 100:
             return f"data:image/{kind};base64,{value}"
-    if "\0" not in value and len(value) < 4096:
-        for path in ([] if folder is None else [folder / value]) + [Path(value)]:
-            if (root is None or _lies_in(root, path, value)) and path.is_file():
-                return str(path)
+    for start in ([] if folder is None else [folder]) + [Path()]:
+        path = inside(start, value, root)
+        if path is not None:
+            return str(path)
     raise FlashWorldError(
-        f"read_cameras: {where}: image_prompt names no file: {value[:100]!r}. The cameras are in that picture's "
+        f"{where}: image_prompt names no file: {value[:100]!r}. The cameras are in that picture's "
         "pixels; put it there, or remove image_prompt if they are in pixels of the resolution."
     )
-
-
-def _lies_in(root: Path, path: Path, value: str) -> bool:
-    """Whether ``path``, links followed, is in ``root``; absolute names are not even looked at (a share on a network
-    would be asked for)."""
-    if PureWindowsPath(value).anchor or PurePosixPath(value).is_absolute():
-        return False
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def _upright_size(image: str, where: str) -> tuple[int, int]:
@@ -210,6 +237,4 @@ def _upright_size(image: str, where: str) -> tuple[int, int]:
                 sideways = picture.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
                 return (picture.height, picture.width) if sideways else (picture.width, picture.height)
     except Exception as error:  # Pillow's decoders raise nearly every kind on damaged files
-        raise FlashWorldError(
-            f"read_cameras: {where}: image_prompt is not a picture that can be read: {str(error)[:200]}"
-        ) from error
+        raise FlashWorldError(f"{where}: image_prompt is not a picture that can be read: {str(error)[:100]}") from error

@@ -1,4 +1,4 @@
-"""What every trajectory file needs: bounded reading, checked numbers, exact printing, writing in one go."""
+"""What every camera file reader and writer needs: bounded reading, checked numbers, exact printing, one write."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,107 +20,150 @@ from ..files import atomic_writer, exact
 MAX_BYTES = 100 * 2**20
 MAX_CAMERAS = 100_000
 MAX_SIDE = 1 << 16  # pixels
+LARGEST = 1e15  # poses become float32, where lengths are squared; no sane scene comes near this bound
+
+
+def open_file(path: Path, limit: int):
+    """An ordinary file of at most ``limit`` bytes, opened for reading bytes; pipes and devices are not waited for.
+
+    Raises:
+        FlashWorldError: missing, no ordinary file, too large, or not readable.
+    """
+    try:
+        if not path.is_file():
+            problem = "is not an ordinary file" if path.exists() else "cannot be read: there is no such file"
+            raise FlashWorldError(f"{path} {problem}.")
+        if path.stat().st_size > limit:
+            raise FlashWorldError(f"{path} has {path.stat().st_size >> 20} MiB, more than the {limit >> 20} MiB read.")
+        return path.open("rb")
+    except OSError as error:
+        raise FlashWorldError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def read_text(path: Path) -> str:
-    """The UTF-8 text of a file of at most `MAX_BYTES`."""
-    try:
-        if not path.is_file():
-            raise FlashWorldError(f"read_cameras: {path} is not an ordinary file.")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise FlashWorldError(
-                f"read_cameras: {path} has {size >> 20} MiB, more than the {MAX_BYTES >> 20} MiB read."
-            )
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)  # bounded also for devices and files that grow
-    except OSError as error:
-        raise FlashWorldError(f"read_cameras: {path} cannot be read: {error.strerror or error}.") from error
+    """The text of a file of at most `MAX_BYTES`, see `decode`."""
+    with open_file(path, MAX_BYTES) as stream:
+        try:
+            data = stream.read(MAX_BYTES + 1)  # bounded also for files that grow
+        except OSError as error:
+            raise FlashWorldError(f"{path} cannot be read: {error.strerror or error}.") from error
     if len(data) > MAX_BYTES:
-        raise FlashWorldError(f"read_cameras: {path} holds more than {MAX_BYTES >> 20} MiB.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+        raise FlashWorldError(f"{path} holds more than {MAX_BYTES >> 20} MiB.")
+    if b"\0" in data[:4096] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise FlashWorldError(
-            f"read_cameras: {path} is not a text file (byte {error.start} is not UTF-8); expected a request or "
-            "transforms.json, a RealEstate10K text, or COLMAP's images.txt."
-        ) from error
+            f"{path} is not a text file, so no camera path; those are a request or transforms.json, the 3DGS trainer's "
+            "cameras.json, RealEstate10K text, or a COLMAP model."
+        )
+    return decode(data)
 
 
-def parse_json(text: str, where: str) -> dict:
-    """A JSON object."""
+def decode(data: bytes) -> str:
+    """Text in UTF-8 or, with its byte order mark, UTF-16; any other bytes become the characters of the same numbers.
+
+    Numbers are ASCII in all of these; only image names and comments can hold other letters, and names only need to
+    stay different from one another.
+    """
+    try:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return data.decode("utf-16")
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def parse_json(text: str, where: str) -> dict | list:
+    """A JSON object or list."""
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise FlashWorldError(
-            f"read_cameras: {where} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+            f"{where} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from error
     except (ValueError, RecursionError) as error:  # integers of thousands of digits, nesting without end
-        raise FlashWorldError(f"read_cameras: {where} is not usable JSON: {error}.") from error
-    if not isinstance(data, dict):
-        raise FlashWorldError(f"read_cameras: {where} must hold a JSON object, not a {type(data).__name__}.")
+        raise FlashWorldError(f"{where} is not usable JSON: {str(error)[:100]}.") from error
+    if not isinstance(data, (dict, list)):
+        raise FlashWorldError(f"{where} must hold a JSON object, not a {type(data).__name__}.")
     return data
 
 
 def number(value, where: str) -> float:
     """``value`` (a JSON number, or the text of one) as a finite float."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise FlashWorldError(f"read_cameras: {where} must be a number, got {_short(value)}.")
+        raise FlashWorldError(f"{where} must be a number, got {short(value)}.")
     try:
         result = float(value)
     except (ValueError, OverflowError) as error:
-        raise FlashWorldError(f"read_cameras: {where} must be a number, got {_short(value)}.") from error
-    # Poses become float32, where lengths are squared; no sane scene comes near this bound.
-    if not math.isfinite(result) or abs(result) > 1e15:
-        raise FlashWorldError(f"read_cameras: {where} must be finite and of sensible size, got {_short(value)}.")
+        raise FlashWorldError(f"{where} must be a number, got {short(value)}.") from error
+    if not math.isfinite(result) or abs(result) > LARGEST:
+        raise FlashWorldError(f"{where} must be finite and of sensible size, got {short(value)}.")
     return result
 
 
 def numbers(value, count: int, where: str) -> list[float]:
     """A list of exactly ``count`` JSON numbers."""
     if not isinstance(value, list) or len(value) != count:
-        got = f"{len(value)} entries" if isinstance(value, list) else _short(value)
-        raise FlashWorldError(f"read_cameras: {where} must be a list of {count} numbers, got {got}.")
+        got = f"{len(value)} entries" if isinstance(value, list) else short(value)
+        raise FlashWorldError(f"{where} must be a list of {count} numbers, got {got}.")
+    if all(type(item) is float and -LARGEST <= item <= LARGEST for item in value):  # NaN fails; nearly every list
+        return value
     return [number(item, f"{where}[{i}]") for i, item in enumerate(value)]
+
+
+def columns_to_numbers(columns: Sequence[str], where: str) -> list[float]:
+    """The columns of a text line as numbers."""
+    try:
+        values = [float(column) for column in columns]
+    except ValueError:
+        values = [math.nan]
+    if all(-LARGEST <= value <= LARGEST for value in values):
+        return values
+    return [number(column, f"{where}, column {i}") for i, column in enumerate(columns, start=1)]
 
 
 def whole_number(value, low: int, high: int, where: str) -> int:
     """``value`` as an int in [low, high]."""
     result = number(value, where)
     if result != int(result) or not low <= result <= high:
-        raise FlashWorldError(
-            f"read_cameras: {where} must be a whole number from {low} to {high}, got {_short(value)}."
-        )
+        raise FlashWorldError(f"{where} must be a whole number from {low} to {high}, got {short(value)}.")
     return int(result)
 
 
-def rotation_from_quaternion(wxyz: list[float], where: str) -> Tensor:
-    """[3, 3] float64; the quaternion may have any length but zero."""
-    quaternion = torch.tensor(wxyz, dtype=torch.float64)
-    if float(quaternion.norm()) < 1e-8:
-        raise FlashWorldError(f"read_cameras: {where} is a quaternion of length zero, which is no rotation.")
-    return quats_to_matrices(quaternion)
+def rotations_from_quaternions(wxyz: Sequence[Sequence[float]], place: Callable[[int], str]) -> Tensor:
+    """[V, 3, 3] float64 rotations of [V][4] quaternions of any length but zero; ``place`` names one for the message."""
+    quaternions = torch.tensor(wxyz, dtype=torch.float64).reshape(-1, 4)
+    zero = quaternions.norm(dim=1) < 1e-8
+    if bool(zero.any()):
+        raise FlashWorldError(f"{place(int(zero.nonzero()[0]))} is a quaternion of length zero, which is no rotation.")
+    return quats_to_matrices(quaternions)
 
 
-def pinhole(fx: float, fy: float, cx: float, cy: float, where: str) -> Tensor:
-    """[3, 3] float64 intrinsics."""
+def rotations_from_matrices(matrices: Tensor, place: Callable[[int], str]) -> Tensor:
+    """[V, 3, 3] float64 rotations, made exactly orthogonal; ``place`` names one for the message."""
+    try:
+        return checked_rotations(matrices, "")
+    except FlashWorldError:
+        for i, matrix in enumerate(matrices):
+            checked_rotations(matrix, place(i))
+        raise
+
+
+def check_focal(fx: float, fy: float, where: str) -> None:
     if not (fx > 0 and fy > 0):
-        raise FlashWorldError(f"read_cameras: {where}: focal lengths must be positive, got {fx} and {fy}.")
-    return torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64)
+        raise FlashWorldError(f"{where}: focal lengths must be positive, got {fx:g} and {fy:g}.")
 
 
 def check_count(count: int, where: str) -> None:
     if count == 0:
-        raise FlashWorldError(f"read_cameras: {where} holds no cameras.")
+        raise FlashWorldError(f"{where} holds no cameras.")
     if count > MAX_CAMERAS:
-        raise FlashWorldError(f"read_cameras: {where} holds {count} cameras, more than {MAX_CAMERAS}.")
+        raise FlashWorldError(f"{where} holds more than {MAX_CAMERAS} cameras ({count}).")
 
 
 def check_size(width, height, where: str) -> tuple[int, int]:
     """A caller's or a file's image size as two ints, refused if it is missing or absurd."""
     if width is None or height is None:
         raise FlashWorldError(
-            f"read_cameras: {where} does not say how large its images are; pass width and height in pixels."
+            f"{where} does not say how large its images are; give their size (width and height in pixels)."
         )
     return whole_number(width, 1, MAX_SIDE, f"{where}: width"), whole_number(height, 1, MAX_SIDE, f"{where}: height")
 
@@ -127,15 +171,13 @@ def check_size(width, height, where: str) -> tuple[int, int]:
 def check_writable(cameras: Cameras) -> None:
     """Refuse what no file can hold: no views or too many, skew, poses that are not rigid."""
     if not 1 <= len(cameras) <= MAX_CAMERAS:
-        raise FlashWorldError(f"write_cameras: a file holds 1 to {MAX_CAMERAS} cameras, not {len(cameras)}.")
+        raise FlashWorldError(f"A camera file holds 1 to {MAX_CAMERAS} cameras, not {len(cameras)}.")
     fixed = torch.tensor([[0, 1, 0], [1, 0, 0], [1, 1, 1]], device=cameras.device).bool()
     if not torch.equal(
         cameras.intrinsics[:, fixed], cameras.intrinsics.new_tensor([0, 0, 0, 0, 1]).expand(len(cameras), 5)
     ):
-        raise FlashWorldError(
-            "write_cameras: intrinsics must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]; no file holds skew."
-        )
-    checked_rotations(cameras.camera_to_world[:, :3, :3], "write_cameras: the rotation of views")
+        raise FlashWorldError("Intrinsics must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]; no camera file holds skew.")
+    checked_rotations(cameras.camera_to_world[:, :3, :3], "The rotation of views")
 
 
 def line_of(values: Tensor) -> str:
@@ -153,13 +195,14 @@ def write_texts(texts: dict[Path, str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FlashWorldError(f"write_cameras: {folder} cannot be made: {error.strerror or error}.") from error
+        raise FlashWorldError(f"{folder} cannot be made: {error.strerror or error}.") from error
     with contextlib.ExitStack() as renamed_at_the_end:
         for path, text in texts.items():
             renamed_at_the_end.enter_context(atomic_writer(path)).write(text.encode())
 
 
-def _short(value) -> str:
+def short(value) -> str:
+    """``value`` for a message: at most 40 characters."""
     text = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else f"a {type(value).__name__}"
     return text if len(text) <= 40 else text[:37] + "..."
 

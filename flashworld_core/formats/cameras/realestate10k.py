@@ -8,18 +8,25 @@ as ``width=704 height=480``, and this reader looks there.
 
 from __future__ import annotations
 
-import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from ...cameras import Cameras
 from ...errors import FlashWorldError
-from ...geometry import checked_rotations, invert_pose, pose
-from .parse import check_count, check_size, line_of, number, pinhole, write_texts
-
-logger = logging.getLogger(__name__)
+from ...geometry import invert_pose, pose
+from .parse import (
+    check_count,
+    check_focal,
+    check_size,
+    columns_to_numbers,
+    line_of,
+    rotations_from_matrices,
+    write_texts,
+)
+from .views import FileViews
 
 COLUMNS = 19
 FRAMES_PER_SECOND = 30  # a `Cameras` has no clock; timestamps are written as those of a video of this rate
@@ -31,9 +38,9 @@ def recognizes(text: str) -> bool:
     return any(len(line) == COLUMNS and _is_number(line[0]) for line in lines[:2])
 
 
-def parse(text: str, where: str, width: int | None, height: int | None) -> Cameras:
-    """`Cameras` from the text of a file; ``width`` and ``height`` in pixels are used where it does not say."""
-    poses, lenses = [], []
+def parse(text: str, where: str, size: tuple[int, int] | None, notify: Callable[[str], None]) -> FileViews:
+    """The views of a text; ``size``, width and height in pixels, is used where it does not say."""
+    rows, numbers_of_lines, distorted = [], [], None
     lines = text.splitlines()
     for line_number, line in enumerate(lines, start=1):
         columns = line.split()
@@ -43,22 +50,28 @@ def parse(text: str, where: str, width: int | None, height: int | None) -> Camer
         here = f"{where}, line {line_number}"
         if len(columns) != COLUMNS:
             raise FlashWorldError(
-                f"read_cameras: {here}: expected {COLUMNS} numbers (timestamp, fx fy cx cy, 0 0, 3x4 world-to-camera), "
+                f"{here}: expected {COLUMNS} numbers (timestamp, fx fy cx cy, 0 0, 3x4 world-to-camera), "
                 f"got {len(columns)}."
             )
-        values = [number(column, f"{here}, column {i}") for i, column in enumerate(columns, start=1)]
-        if any(values[5:7]):
-            logger.warning("%s: lens distortion is ignored; the pinhole camera of the same focal length is used.", here)
-        lenses.append(pinhole(*values[1:5], here))
-        matrix = torch.tensor(values[7:], dtype=torch.float64).view(3, 4)
-        poses.append(pose(checked_rotations(matrix[:, :3], f"read_cameras: {here}: the 3x3 matrix"), matrix[:, 3]))
-        check_count(len(poses), where)
-    check_count(len(poses), where)
+        values = columns_to_numbers(columns, here)
+        if values[5] or values[6]:
+            distorted = distorted or here
+        check_focal(values[1], values[2], here)
+        rows.append(values)
+        numbers_of_lines.append(line_number)
+        check_count(len(rows), where)
+    check_count(len(rows), where)
+    if distorted:
+        notify(f"{distorted}: lens distortion is ignored; pinhole cameras of the same focal lengths are used.")
     remark = re.search(r"\bwidth=(\d{1,6}) height=(\d{1,6})\b", lines[0])
-    width, height = check_size(*(remark.groups() if remark else (width, height)), where)
-    scale = torch.tensor([width, height, 1.0], dtype=torch.float64)
-    intrinsics = torch.stack(lenses) * scale[:, None]
-    return Cameras(invert_pose(torch.stack(poses)).float(), intrinsics.float(), width, height)
+    size = check_size(*(remark.groups() if remark else size or (None, None)), where)
+    table = torch.tensor(rows, dtype=torch.float64)
+    matrices = table[:, 7:].view(-1, 3, 4)
+    rotations = rotations_from_matrices(
+        matrices[:, :, :3].contiguous(), lambda i: f"{where}, line {numbers_of_lines[i]}: the 3x3 matrix"
+    )
+    lenses = table[:, 1:5] * torch.tensor([*size, *size], dtype=torch.float64)
+    return FileViews(invert_pose(pose(rotations, matrices[:, :, 3])), lenses, [size] * len(rows))
 
 
 def write(path: Path, cameras: Cameras) -> None:

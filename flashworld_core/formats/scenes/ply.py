@@ -20,6 +20,7 @@ import torch
 
 from ...errors import FlashWorldError, check_stop
 from ...gaussians import FILTER, KIND, SH_COEFFICIENTS, Gaussians
+from ...ops.transform import upright
 from ..files import atomic_writer
 from .ply_header import (
     AXES_COMMENTS,
@@ -125,8 +126,8 @@ def read_ply(
     Args:
         path: the file.
         frame: the world axes of the file. "opencv": y down, taken as is. "opengl": y up, z backward, turned by
-            half a turn around x. "auto": "opengl" for the official FlashWorld layout and where our own comment says so,
-            else "opencv".
+            half a turn around x. "auto": "opengl" for the official FlashWorld layout and where our own comment says so;
+            z up, turned so that -y is up, where another writer's comment says so (nerfstudio); else "opencv".
         invalid: rows with a NaN or an infinite value (after activation) are dropped and counted in the log, or
             an error.
         progress: called as ``progress(done, total)`` in rows, after each chunk.
@@ -151,7 +152,9 @@ def read_ply(
             y_up = rows.layout.kind == "flashworld" or AXES_COMMENTS["y-up"] in comments
             turn = frame == "opengl" or (frame == "auto" and y_up)
             metadata = {**metadata_from_comments(comments, where), **_told(rows.layout, comments)}
-            return activate(rows, metadata, turn=turn, invalid=invalid, progress=progress, should_stop=should_stop)
+            scene = activate(rows, metadata, turn=turn, invalid=invalid, progress=progress, should_stop=should_stop)
+            z_up = frame == "auto" and not turn and told_by_comments(comments).get("up") in ("z", "+z")
+            return upright(scene, "z") if z_up else scene
     except OSError as error:
         raise FlashWorldError(f"{where}: cannot be read: {error.strerror or error}.") from error
 

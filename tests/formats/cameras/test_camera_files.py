@@ -42,6 +42,12 @@ TRANSFORMS = {
     "frames": [{"file_path": "a.png", "transform_matrix": [[0, 0, 1, 1], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]}],
 }
 REALESTATE = "https://example.org/watch?v=1\n40000 0.9375 1.0416666667 0.515625 0.4375 0 0 0 0 1 0 0 1 0 0 -1 0 0 1\n"
+INRIA = [
+    {
+        "id": 0, "img_name": "a", "width": 64, "height": 48, "position": [1, 0, 0],
+        "rotation": [[0, 0, -1], [0, 1, 0], [1, 0, 0]], "fx": 60, "fy": 50, "cx": 33, "cy": 21,
+    }
+]  # fmt: skip
 COLMAP_CAMERAS = "# cameras\n7 PINHOLE 64 48 60 50 33 21\n"
 COLMAP_IMAGES = f"# images\n12 {H} 0 {H} 0 0 0 1 7 a picture.png\n10.5 20 -1 30 40.25 17\n"
 
@@ -54,6 +60,9 @@ def save(folder, kind, **replaced):
     elif kind == "nerfstudio":
         path = folder / "transforms.json"
         path.write_text(json.dumps({**TRANSFORMS, **replaced}))
+    elif kind == "inria":
+        path = folder / "cameras.json"
+        path.write_text(json.dumps(INRIA))
     elif kind == "realestate10k":
         path = folder / "clip.txt"
         path.write_text(replaced.get("text", REALESTATE))
@@ -66,7 +75,13 @@ def save(folder, kind, **replaced):
 
 
 KINDS = list(files.FORMATS)
-NAMES = {"flashworld": "p.json", "nerfstudio": "transforms.json", "realestate10k": "p.txt", "colmap": "model"}
+NAMES = {
+    "flashworld": "p.json",
+    "inria": "cameras.json",
+    "nerfstudio": "transforms.json",
+    "realestate10k": "p.txt",
+    "colmap": "model",
+}
 
 
 def varied_cameras(views=12, seed=0, dtype=torch.float32):
@@ -96,7 +111,7 @@ def test_known_values_are_read(tmp_path, kind):
 def test_known_values_are_written(tmp_path, kind):
     cameras = Cameras(torch.tensor([KNOWN_POSE]).double(), torch.tensor([KNOWN_LENS]).double(), 64, 48)
     path = tmp_path / NAMES[kind]
-    write_cameras(path, cameras)
+    write_cameras(path, cameras, kind)
     assert detect_format(path) == kind
     if kind == "flashworld":
         data = json.loads(path.read_text())
@@ -111,6 +126,8 @@ def test_known_values_are_written(tmp_path, kind):
             key: value for key, value in TRANSFORMS.items() if key != "frames"
         }
         assert data["applied_transform"] == [[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0]]
+    elif kind == "inria":
+        assert json.loads(path.read_text()) == [{**INRIA[0], "img_name": "view_0000"}]
     elif kind == "realestate10k":
         remark, line = path.read_text().splitlines()
         assert not remark[0].isdigit()
@@ -187,9 +204,9 @@ def test_format_by_name(tmp_path):
         assert detect_format(tmp_path / name) == kind
     write_cameras(tmp_path / "odd.dat", cameras, "nerfstudio")
     assert detect_format(tmp_path / "odd.dat") == "nerfstudio"
-    with pytest.raises(FlashWorldError, match="no format goes by the name path.xyz"):
+    with pytest.raises(FlashWorldError, match="format goes by the name path.xyz"):
         write_cameras(tmp_path / "path.xyz", cameras)
-    with pytest.raises(FlashWorldError, match="unknown format 'obj'"):
+    with pytest.raises(FlashWorldError, match="file format 'obj'"):
         write_cameras(tmp_path / "path.json", cameras, "obj")
 
 
@@ -291,9 +308,9 @@ def test_request_picture_on_its_side(tmp_path):
 
 
 def test_request_without_resolution(tmp_path):
-    path = save(tmp_path, "flashworld", resolution=None, image_index=0)
-    with pytest.raises(FlashWorldError, match="pass width and height"):
-        read_cameras(path)
+    path, told = save(tmp_path, "flashworld", resolution=None, image_index=0), []
+    cameras = read_cameras(path, view_size=(704, 480), notify=told.append)
+    assert (cameras.width, cameras.height) == (66, 42) and "66x42" in told[0]  # twice the principal point
     cameras = read_cameras(path, 64, 48)
     assert (cameras.width, cameras.height) == (64, 48)
 
@@ -364,7 +381,7 @@ def test_nerfstudio_field_of_view_instead_of_focal_lengths(tmp_path):
     """The blender style: only camera_angle_x; size from the caller, center in the middle."""
     path = tmp_path / "transforms.json"
     path.write_text(json.dumps({"camera_angle_x": 1.5707963267948966, "frames": TRANSFORMS["frames"]}))
-    with pytest.raises(FlashWorldError, match="pass width and height"):
+    with pytest.raises(FlashWorldError, match="does not say how large its images are"):
         read_cameras(path)
     cameras = read_cameras(path, 64, 48)
     torch.testing.assert_close(cameras.intrinsics[0], torch.tensor([[32.0, 0, 32], [0, 32, 24], [0, 0, 1]]))
@@ -400,7 +417,6 @@ def test_nerfstudio_distortion_is_ignored_aloud(tmp_path, caplog):
         ({"frames": [{"transform_matrix": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]]}]}, "mirrored"),
         ({"frames": [{"transform_matrix": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [5, 0, 0, 1]]}]}, "transposed"),
         ({"frames": [frame("a", float("inf"))]}, r"\[0\]\[3\] must be finite"),
-        ({"frames": [frame("a", 0), frame("b", 0, w=32)]}, r"frames\[1\] has images of 32x48, others differ"),
         ({"w": 0}, "width must be a whole number"),
         ({"fl_x": -5}, "focal lengths must be positive"),
         ({"camera_model": "OPENCV_FISHEYE"}, "'OPENCV_FISHEYE' is no pinhole camera"),
@@ -427,7 +443,7 @@ def test_transforms_without_a_usable_lens(tmp_path, angle, message):
 
 def test_realestate_size(tmp_path):
     """From the caller where the file is silent, from our own remark where it is not."""
-    with pytest.raises(FlashWorldError, match="pass width and height"):
+    with pytest.raises(FlashWorldError, match="does not say how large its images are"):
         read_cameras(save(tmp_path, "realestate10k"))
     assert read_cameras(save(tmp_path, "realestate10k"), 128, 48).intrinsics[0, 0, 0] == 120
     path = save(tmp_path, "realestate10k", text="width=64 height=48 " + REALESTATE)
@@ -525,9 +541,9 @@ def test_colmap_shares_equal_lenses(tmp_path):
 @pytest.mark.parametrize(
     ("replaced", "message"),
     [
-        ({"cameras": "7 OPENCV 64 48 60 50 33 21 0 0 0 0\n"}, r"cameras.txt, line 1: camera model 'OPENCV' is not"),
+        ({"cameras": "7 OPENCV 64 48 60 50 33 21 0 0 0\n"}, r"OPENCV needs CAMERA_ID MODEL WIDTH HEIGHT and 8"),
         ({"cameras": "7 PINHOLE 64 48 60 50 33\n"}, "PINHOLE needs"),
-        ({"cameras": "7\n"}, "camera model ''"),
+        ({"cameras": "7\n"}, "no camera model ''"),
         ({"cameras": "7 PINHOLE 64 x 60 50 33 21\n"}, "height must be a number"),
         ({"cameras": "7 PINHOLE 64 48 60 0 33 21\n"}, "focal lengths"),
         ({"cameras": ""}, "camera 7 is not in cameras.txt"),
@@ -535,10 +551,6 @@ def test_colmap_shares_equal_lenses(tmp_path):
         ({"images": "1 1 0 0 0 0 0 0\n"}, "images.txt, line 1: expected IMAGE_ID"),
         ({"images": image(1, 0, "a").replace("1 0 0 0", "0 0 0 0", 1)}, "line 1 is a quaternion of length zero"),
         ({"images": image(1, 0, "a").replace("1 0 0 0", "1 0 0 nan", 1)}, "line 1, column 5 must be finite"),
-        (
-            {"cameras": COLMAP_CAMERAS + "8 PINHOLE 32 48 1 1 1 1\n", "images": image(1, 0, "a") + image(2, 0, "b", 8)},
-            "line 2 has images of 32x48, others differ",
-        ),
     ],
 )
 def test_damaged_colmap_models(tmp_path, replaced, message):
@@ -546,16 +558,15 @@ def test_damaged_colmap_models(tmp_path, replaced, message):
         read_cameras(save(tmp_path, "colmap", **replaced))
 
 
-def test_colmap_folders_without_a_text_model(tmp_path):
-    with pytest.raises(FlashWorldError, match=r"no images.txt in .*COLMAP's text model has"):
-        read_cameras(tmp_path)
-    (tmp_path / "sparse" / "0").mkdir(parents=True)
-    (tmp_path / "sparse" / "0" / "images.bin").write_bytes(b"")
-    with pytest.raises(FlashWorldError, match=r"colmap model_converter --input_path .*sparse.0 .*--output_type TXT"):
+def test_colmap_folders_without_a_model(tmp_path):
+    with pytest.raises(FlashWorldError, match="no COLMAP model in"):
         read_cameras(tmp_path)
     (tmp_path / "cameras.txt").write_text(COLMAP_CAMERAS)
-    with pytest.raises(FlashWorldError, match="images.txt cannot be read"):
+    with pytest.raises(FlashWorldError, match="images.txt cannot be read: there is no such file"):
         read_cameras(tmp_path / "cameras.txt")
+    os.mkfifo(tmp_path / "images.txt")
+    with pytest.raises(FlashWorldError, match="not an ordinary file"):
+        read_cameras(tmp_path)
 
 
 # --- any file -------------------------------------------------------------------------------------------------------
@@ -566,7 +577,7 @@ def test_colmap_folders_without_a_text_model(tmp_path):
     [
         (b"", "no camera path this program knows"),
         (b"hello\nworld\n", "no camera path this program knows"),
-        (b"\x89PNG\r\n\x1a\n\xff\xfe", "byte 0 is not UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", "no camera path this program knows"),
         (b"{", "not valid JSON: .* line 1, column 2"),
         (b"[1, 2]", "must hold a JSON object, not a list"),
         (b'{"camera_path": []}', "neither a FlashWorld request .* its keys: camera_path"),
@@ -583,7 +594,7 @@ def test_files_that_are_no_camera_paths(tmp_path, content, message):
 
 
 def test_missing_and_special_files(tmp_path):
-    with pytest.raises(FlashWorldError, match="no such file or folder"):
+    with pytest.raises(FlashWorldError, match="no file or folder"):
         read_cameras(tmp_path / "nowhere.json")
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(FlashWorldError, match="not an ordinary file"):
@@ -608,7 +619,7 @@ def test_limits(tmp_path, monkeypatch):
         path = tmp_path / "many" / NAMES[kind]
         cameras = varied_cameras(3)
         monkeypatch.setattr(text, "MAX_CAMERAS", 3)
-        write_cameras(path, cameras)
+        write_cameras(path, cameras, kind)
         assert len(read_cameras(path)) == 3
         monkeypatch.setattr(text, "MAX_CAMERAS", 2)
         with pytest.raises(FlashWorldError, match="more than 2"):
@@ -620,7 +631,7 @@ def test_limits(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_anywhere_gives_cameras_or_a_clear_error(tmp_path, kind):
     """Random damage to good files: whatever comes out, it is no other exception."""
-    write_cameras(tmp_path / NAMES[kind], varied_cameras(3))
+    write_cameras(tmp_path / NAMES[kind], varied_cameras(3), kind)
     victims = [p for p in tmp_path.rglob("*") if p.name in (NAMES[kind], "images.txt", "cameras.txt")]
     victims = [p for p in victims if p.is_file()]
     source = random.Random(0)
@@ -648,7 +659,7 @@ def test_damage_anywhere_gives_cameras_or_a_clear_error(tmp_path, kind):
             assert bool(torch.isfinite(cameras.camera_to_world).all())
         except FlashWorldError as error:
             refused += 1
-            assert str(error).startswith("read_cameras: "), error
+            assert not str(error).startswith("read_cameras") and len(str(error)) < 600, error
         finally:
             victim.write_bytes(good)
     assert refused > 50
