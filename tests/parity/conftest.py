@@ -1,4 +1,4 @@
-"""The parity set: reference tensors of a reduced-size FlashWorld, those in ``data`` or where FLASHWORLD_PARITY_DIR says.
+"""The parity set: reference tensors of a reduced-size FlashWorld, in ``data`` or where FLASHWORLD_PARITY_DIR says.
 
 Nothing here or in the tests knows the set's sizes; they are read from its files.
 """
