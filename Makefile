@@ -1,5 +1,5 @@
 # make demo   a 3D scene from the example picture, in output/demo/
-# make test   every test this machine can run
+# make test   every test this machine can run in minutes; make test-all with the slow ones
 # make venv   the virtual environment both of them use
 # make lint   style checks
 
@@ -8,7 +8,7 @@ PYTHON ?= python3
 TORCH  ?= torch==2.13.0
 BIN    := .venv/bin
 
-.PHONY: venv demo test lint clean
+.PHONY: venv demo test test-all lint clean
 
 venv: .venv/installed
 
@@ -28,10 +28,16 @@ demo: venv
 	$(BIN)/python -m flashworld_core demo --out output/demo
 
 test: .venv/installed-dev
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: .venv/installed-dev
 	$(BIN)/python -m pytest -q
 
 lint: .venv/installed-dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/pyright -p . --pythonpath $(BIN)/python
 
 clean:
 	rm -rf output .pytest_cache .ruff_cache build *.egg-info

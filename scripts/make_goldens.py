@@ -206,7 +206,7 @@ def _opposite(draw: random.Random) -> list[dict]:
 
 
 def _nearly_half_turns(draw: random.Random) -> list[dict]:
-    """Neighbours 179.9 and 180.1 degrees apart (and half a degree), about an axis that is none of the world's."""
+    """Neighbors 179.9 and 180.1 degrees apart (and half a degree), about an axis that is none of the world's."""
     axis = [0.36, 0.48, 0.8]
     keys = _wandering(draw, 4)
     for key, degrees in zip(keys, (10.0, 189.9, 10.0, 10.5), strict=True):

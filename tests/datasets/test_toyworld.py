@@ -1,4 +1,4 @@
-"""ToyWorld: deterministic scenes whose words, cameras, colours and depth agree with each other."""
+"""ToyWorld: deterministic scenes whose words, cameras, colors and depth agree with each other."""
 
 import dataclasses
 import math
@@ -35,7 +35,7 @@ def one_camera(position, target, width=64, height=48, focal=60.0):
 
 
 def rays_of(cameras):
-    """[V, H, W, 3] float64 world directions with camera z 1, through pixel centres."""
+    """[V, H, W, 3] float64 world directions with camera z 1, through pixel centers."""
     y, x = torch.meshgrid(torch.arange(cameras.height) + 0.5, torch.arange(cameras.width) + 0.5, indexing="ij")
     pixels = torch.stack([x, y, torch.ones_like(x)], -1).double()
     k, r = cameras.intrinsics.double(), cameras.camera_to_world[:, :3, :3].double()

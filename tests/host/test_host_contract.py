@@ -21,8 +21,12 @@ CONTRACT = {
         "FLASHWORLD_TRAJECTORY LOAD3D_CAMERA WAN_CAMERA_EMBEDDING",
     ),
     "FlashWorld_LoadCameraPath": (
-        "file:COMBO frames:INT width:INT height:INT",
+        "file:COMBO frames:INT width:INT height:INT up:COMBO? dataparser:COMBO? image_width:INT? image_height:INT?",
         "FLASHWORLD_TRAJECTORY LOAD3D_CAMERA",
+    ),
+    "FlashWorld_WanCamera": (
+        "trajectory:FLASHWORLD_TRAJECTORY",
+        "WAN_CAMERA_EMBEDDING",
     ),
     "FlashWorld_SaveCameraPath": (
         "trajectory:FLASHWORLD_TRAJECTORY filename_prefix:STRING format:COMBO",
@@ -48,7 +52,7 @@ CONTRACT = {
     "FlashWorld_CleanScene": (
         "splat:SPLAT min_opacity:FLOAT max_size:FLOAT crop:COMBO center_x:FLOAT center_y:FLOAT center_z:FLOAT "
         "size_x:FLOAT size_y:FLOAT size_z:FLOAT surroundings:FLOAT max_gaussians:INT "
-        "trajectory:FLASHWORLD_TRAJECTORY?",
+        "max_distance:FLOAT? trajectory:FLASHWORLD_TRAJECTORY?",
         "SPLAT",
     ),
     "FlashWorld_PreviewScene": (
@@ -61,6 +65,9 @@ OUTPUT_NODES = {"FlashWorld_SaveCameraPath", "FlashWorld_ExportScene", "FlashWor
 
 def test_exactly_the_promised_nodes(object_info: dict[str, Any]) -> None:
     assert {id for id in object_info if id.lower().startswith("flashworld")} == set(CONTRACT)
+
+
+LISTS = (("FlashWorld_LoadCameraPath", "file"), ("FlashWorld_LoadScene", "file"))
 
 
 @pytest.mark.parametrize("node", CONTRACT)
@@ -86,7 +93,7 @@ def test_every_input_explains_itself(object_info: dict[str, Any], node: str) -> 
         assert len(options.get("tooltip") or "") > 10, name
         if kind in ("INT", "FLOAT"):
             assert options["min"] <= options["default"] <= options["max"], name
-        if kind == "COMBO" and (node, name) != ("FlashWorld_LoadCameraPath", "file"):  # lists the input folder: empty
+        if kind == "COMBO" and (node, name) not in LISTS:  # lists the input folder: empty
             assert options["options"], name
             assert options.get("default", options["options"][0]) in options["options"], name
 

@@ -23,7 +23,7 @@ export function button(label, description, click) {
   return element("input", { type: "button", value: label, title: description, "aria-label": description, onclick: click });
 }
 
-/** A labelled number field; `changed` gets the number on every input and `done` is called when it is left. */
+/** A labeled number field; `changed` gets the number on every input and `done` is called when it is left. */
 export function numberField(label, description, { step, min = null, max = null, changed, done }) {
   const input = element("input", { type: "number", step: String(step), title: description, "aria-label": description });
   if (min !== null) input.min = String(min);
@@ -39,7 +39,7 @@ export function showNumber(input, value, digits) {
   input.value = value === null ? "" : String(Number(value.toFixed(digits)) + 0);
 }
 
-/** A labelled choice. @param {[string, string][]} options value and text */
+/** A labeled choice. @param {[string, string][]} options value and text */
 export function choice(label, description, options, changed) {
   const select = element("select", { title: description, "aria-label": description });
   select.append(...options.map(([value, text]) => element("option", { value, textContent: text })));

@@ -1,5 +1,5 @@
 /**
- * GLSL of the splat renderer. The maths is that of the core's rendering/torch_reference.py:
+ * GLSL of the splat renderer. The math is that of the core's rendering/torch_reference.py:
  * Sigma2D = J R S S^T R^T J^T + L I (lowPass), x/z and y/z clamped inside J, color = max(0, 0.5 + SH), nearest first,
  * alpha = min(0.999, opacity exp(-q)), nothing below 1/255.
  *

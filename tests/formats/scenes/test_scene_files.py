@@ -69,4 +69,4 @@ def test_every_writer_has_the_options_it_lists(tmp_path, name):
         if option in values:
             write_scene(tmp_path / ("a" + FORMATS[name].extensions[0]), one(), **{option: values[option]})
     with pytest.raises(FlashWorldError, match="have no option 'colour'"):
-        write_scene(tmp_path / ("a" + FORMATS[name].extensions[0]), one(), colour=1)
+        write_scene(tmp_path / ("a" + FORMATS[name].extensions[0]), one(), color=1)

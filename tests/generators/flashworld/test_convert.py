@@ -213,7 +213,6 @@ def large(small_config, tmp_path_factory):
     return folder, size, max(t.nbytes for state in modules.values() for t in state.values())
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux' memory accounting")
 @pytest.mark.parametrize("mode", ["load", "convert"])
 def test_memory(large, mode):
