@@ -193,7 +193,7 @@ def test_lists_name_files_and_colmap_folders(host, files):
     (host.input / ".hidden").mkdir()
     (host.input / ".hidden" / "x.json").write_text("{}")
     options = inputs_of(LoadCameraPath)["file"].options
-    assert options == [".hidden.json", "a.json", "c.txt", "sub/b.json", "sub/model"]
+    assert options == [".hidden.json", "a.json", "c.txt", "d.json", "sub/b.json", "sub/model"]
     assert inputs_of(CameraPath)["path_file"].options == ["none", *options]
     write_cameras(host.input, files[0], "colmap")  # the input folder itself has no name: its files stand for it
     assert {"images.txt", "sub/model"} <= set(inputs_of(LoadCameraPath)["file"].options)
