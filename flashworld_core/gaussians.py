@@ -28,6 +28,16 @@ KIND = "kind"  # "2dgs": discs, their third scale is 0
 MERGED_FROM = "merged_from"  # list of the metadata of the scenes that were joined
 
 
+def positive_number(metadata: dict, key: str) -> float | None:
+    """Read a number above 0 of the metadata of a file by anyone; None where there is none."""
+    value = metadata.get(key)
+    try:
+        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0
+    except OverflowError:
+        return None
+    return number if 1e-30 < number < 1e30 else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Gaussians:
     """A scene of N anisotropic 3D Gaussians, activated values (no logits, no logarithms).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from ..flashworld_core.errors import FlashWorldError
-from ..flashworld_core.gaussians import FIRST_VIEW, SCENE_SCALE
+from ..flashworld_core.gaussians import FIRST_VIEW, SCENE_SCALE, positive_number
 from . import sockets
 from .comfyui import api
 from .comfyui.api import io
@@ -230,7 +230,7 @@ def _first_view(made) -> dict:
 
     seen = render(made.gaussians, made.cameras[0], modes=("expected_depth", "alpha"))
     depths = seen.expected_depth[seen.alpha > 0.5]
-    distance = float(depths.median()) if len(depths) else float(made.gaussians.metadata.get(SCENE_SCALE, 1.0))
+    distance = float(depths.median()) if len(depths) else positive_number(made.gaussians.metadata, SCENE_SCALE) or 1.0
     return to_load3d(made.cameras, 0, distance)
 
 

@@ -216,7 +216,7 @@ def render_views(
     from ..flashworld_core.rendering.maps import NUMBERS_PER_PIXEL, film
     from .comfyui.memory import free_main_memory, on_render_device
 
-    dtype = sockets.image_dtype()
+    dtype = api.intermediate_dtype()
     needed = len(cameras) * cameras.width * cameras.height * NUMBERS_PER_PIXEL * dtype.itemsize
     free = free_main_memory()
     if needed > _MEMORY_SHARE * free:

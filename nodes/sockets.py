@@ -11,14 +11,13 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-import comfy.model_management
 import torch
 from torch import Tensor
 
 from ..flashworld_core.cameras import Cameras
 from ..flashworld_core.errors import FlashWorldError
 from ..flashworld_core.gaussians import FIRST_VIEW, Gaussians
-from .comfyui.api import SPLAT
+from .comfyui.api import SPLAT, intermediate_device, intermediate_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +28,7 @@ MAX_SIDE = 8192  # pixels of a view
 def splat_from_gaussians(gaussians: Gaussians) -> SPLAT:
     """A scene as a SPLAT batch of one, float32, where the host keeps what travels between nodes. Nothing is copied
     that is there already."""
-    home = gaussians.detach().to(comfy.model_management.intermediate_device(), torch.float32)
+    home = gaussians.detach().to(intermediate_device(), torch.float32)
     splat = SPLAT(
         home.means[None], home.scales[None], home.quats[None], home.opacities[None, :, None], home.sh[None], None
     )
@@ -75,11 +74,6 @@ def checked_trajectory(value: Any) -> Cameras:
     return value
 
 
-def image_dtype() -> torch.dtype:
-    """The precision the host keeps pictures in."""
-    return getattr(comfy.model_management, "intermediate_dtype", lambda: torch.float32)()
-
-
 def image_out(image: Tensor, clamped: bool = False) -> Tensor:
     """[B, H, W, C] as an IMAGE, or [B, H, W] as a MASK: clamped to 0..1, in the host's device and precision.
 
@@ -87,7 +81,7 @@ def image_out(image: Tensor, clamped: bool = False) -> Tensor:
         clamped: it is already; then nothing is copied that is there already.
     """
     image = image.detach() if clamped else image.detach().clamp(0, 1)
-    return image.to(comfy.model_management.intermediate_device(), image_dtype())
+    return image.to(intermediate_device(), intermediate_dtype())
 
 
 def picture_in(image: Any, node_input: str = "image") -> Tensor:

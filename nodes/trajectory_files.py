@@ -30,8 +30,8 @@ class LoadCameraPath(api.ComfyNode):
             display_name=LOAD_TITLE,
             category="FlashWorld",
             description="Reads a camera path from ComfyUI's input folder: FlashWorld request JSON, nerfstudio "
-            "transforms.json, the 3DGS trainer's cameras.json, RealEstate10K / CameraCtrl text, or a COLMAP folder. What "
-            "a file is, its content tells.",
+            "transforms.json, the 3DGS trainer's cameras.json, RealEstate10K / CameraCtrl text, or a COLMAP folder. "
+            "What a file is, its content tells.",
             search_aliases=["camera path", "trajectory", "transforms.json", "colmap", "nerfstudio", "realestate10k"],
             inputs=[
                 api.input(

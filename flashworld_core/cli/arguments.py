@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import re
 import sys
 from pathlib import Path
 
 from ..cameras import Cameras
 from ..errors import FlashWorldError
+
+MAX_COUNT = 100_000  # of views and the like
 
 
 def size(text: str) -> tuple[int, int]:
@@ -28,9 +31,38 @@ def positive(text: str) -> int:
         value = int(text)
     except ValueError:
         value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    if not 1 <= value <= MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 1 to {MAX_COUNT:,}")
     return value
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number above 0")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number in 0..1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from 0 to 1")
+    return value
+
+
+def device_name(text: str) -> str:
+    """auto, cpu, cuda or xpu, the latter two perhaps with a number."""
+    if not re.fullmatch(r"auto|cpu|(cuda|xpu)(:\d{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is none of auto, cpu, cuda, cuda:N, xpu, xpu:N")
+    return text
 
 
 def background(text: str):
@@ -95,7 +127,7 @@ def add_trajectory_arguments(parser: argparse.ArgumentParser, default: str | Non
         "--easing", default="linear", choices=sorted(EASINGS), help="how a preset speeds up and slows down"
     )
     group.add_argument(
-        "--focus-distance", type=float, default=None, help="distance of the point a preset circles, in world units"
+        "--focus-distance", type=above_zero, default=None, help="distance of the point a preset circles, in world units"
     )
     group.add_argument("--fov", type=float, default=60.0, metavar="DEGREES", help="vertical field of view of a preset")
 
@@ -221,11 +253,13 @@ def median_depth(scene) -> float:
 
 
 def device_of(name: str):
-    """The torch device for "auto", "cpu" or "cuda"."""
+    """The torch device for a name that `device_name` takes."""
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise FlashWorldError("--device cuda: this PyTorch sees no CUDA device; use --device cpu.")
+    if name.startswith("xpu") and not (hasattr(torch, "xpu") and torch.xpu.is_available()):
+        raise FlashWorldError("--device xpu: this PyTorch sees no Intel GPU; use --device cpu.")
     return torch.device(name)

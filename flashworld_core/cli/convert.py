@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .arguments import UP, size
+from .arguments import UP, fraction, size
 from .progress import ProgressBar
 
 
@@ -48,7 +48,9 @@ def add_command(commands) -> None:
     parser.add_argument(
         "--up", choices=UP, default="auto", help="axis that points up in IN; OUT has -y up (auto: what IN says)"
     )
-    scene.add_argument("--min-opacity", type=float, default=0.0, metavar="A", help="drop Gaussians below this opacity")
+    scene.add_argument(
+        "--min-opacity", type=fraction, default=0.0, metavar="A", help="drop Gaussians below this opacity"
+    )
     scene.add_argument("--max-gaussians", type=int, default=None, metavar="N", help="keep the N that matter most")
     path = parser.add_argument_group("camera paths")
     path.add_argument(

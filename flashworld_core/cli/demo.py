@@ -25,10 +25,12 @@ def add_command(commands) -> None:
 
 def run(options) -> None:
     from ..formats.cameras import read_cameras
+    from ..formats.files import check_folder
     from ..generators.base import Request, ViewImage
 
     example = json.loads((EXAMPLE / "example.json").read_text(encoding="utf-8"))
     cameras = read_cameras(EXAMPLE / "cameras.json")
+    check_folder(options.out)
     model = load(options)
     info = model.info
     request = Request(

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from ..checkpoints import DTYPES
-from .arguments import add_trajectory_arguments, device_of, positive, size, trajectory
+from .arguments import add_trajectory_arguments, device_name, device_of, positive, size, trajectory
 from .progress import ProgressBar
 
 
@@ -74,7 +74,7 @@ def add_model_arguments(group) -> None:
     group.add_argument(
         "--dtype", default=None, choices=sorted(DTYPES), help="precision of the networks; default the model's own"
     )
-    group.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    group.add_argument("--device", type=device_name, default="auto", help="auto, cpu or cuda (%(default)s)")
 
 
 def load(options):
@@ -93,6 +93,7 @@ def load(options):
 
 def run(options) -> None:
     from ..errors import FlashWorldError
+    from ..formats.files import check_folder
 
     if options.request is None and not options.image and not options.prompt.strip():
         raise FlashWorldError("Give --image, --prompt or both (or a --request file).")
@@ -101,6 +102,7 @@ def run(options) -> None:
     if options.image and not Path(options.image).is_file():
         raise FlashWorldError(f"--image {options.image}: no such file.")
     steps = parse_steps(options.steps)
+    check_folder(options.out)
     model = load(options)
     request = request_from(options, model.info, steps)
     for remark in model.check(request):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .arguments import add_trajectory_arguments, background, device_of, positive, scene_and_path, size
+from .arguments import add_trajectory_arguments, background, device_name, device_of, positive, scene_and_path, size
 from .progress import ProgressBar
 
 MODES = ("rgb", "depth", "alpha", "normal")
@@ -42,7 +42,7 @@ def add_command(commands) -> None:
         help="do not widen Gaussians in pictures larger than the scene was made at; gaps may show",
     )
     parser.add_argument("--backend", default="auto", choices=("auto", "gsplat", "triton", "cpu", "torch"))
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", type=device_name, default="auto", help="auto, cpu, cuda or xpu (%(default)s)")
     parser.add_argument("--no-video", action="store_true", help="pictures only")
     add_trajectory_arguments(parser, "orbit")
     parser.set_defaults(run=run)
@@ -50,6 +50,7 @@ def add_command(commands) -> None:
 
 def run(options) -> None:
     from ..errors import FlashWorldError
+    from ..formats.files import check_folder
     from ..media.export import save_npy, save_png, save_video
     from ..rendering.constants import LOW_PASS
     from ..rendering.maps import colorize_depth, colorize_normals
@@ -61,6 +62,7 @@ def run(options) -> None:
         raise FlashWorldError(f"--modes {options.modes}: choose from {', '.join(MODES)}.")
     if not options.fps > 0:
         raise FlashWorldError(f"--fps must be above 0, got {options.fps:g}.")
+    check_folder(options.out)
     width, height = options.size or (704, 480)
     device = device_of(options.device)
     scene, cameras = scene_and_path(options, options.views or 48, width, height)

@@ -131,3 +131,17 @@ def exact(values: Tensor) -> list[float]:
     """The entries of a tensor as the shortest floats that give its dtype back exactly."""
     digits = 9 if values.dtype != torch.float64 else 17
     return [float(f"{value:.{digits}g}") + 0.0 for value in values.detach().double().flatten().tolist()]
+
+
+def check_folder(path: str | os.PathLike) -> None:
+    """See that an output folder can be made and written to, before the work whose results go there. Makes nothing.
+
+    Raises:
+        FlashWorldError: a file of that name or above it, or no permission.
+    """
+    folder = Path(path)
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path(os.sep))
+    if not there.is_dir():
+        raise FlashWorldError(f"{folder} cannot be a folder: {there} is a file; choose another name.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise FlashWorldError(f"{folder} cannot be written to: no permission for {there}; choose another folder.")

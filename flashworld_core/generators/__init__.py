@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 # name: "module:function" that opens a model of it, ``function(path) -> ModelFile``; imported on first use
 GENERATORS = {
-    "flashworld": ".flashworld.checkpoint:open_model",
+    "flashworld": ".flashworld.open:open_model",
 }
 # name: "module:function" of published models whose sizes are known without a file, ``function() -> ModelFile``
 PUBLISHED = {
-    "official": ".flashworld.checkpoint:published_model",
+    "official": ".flashworld.open:published_model",
 }
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 EMBEDDED = {"tiny": ASSETS / "flashworld-tiny"}  # names that need no path; the folders ship with the package

@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import math
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from ..checkpoints.assign import assign, check_names_and_shapes, expected_shapes
 from ..checkpoints.open import FP8, WeightFile, open_weights
 from ..errors import FlashWorldError
 from ..formats.files import parse_json
+from .prompt_cache import PROMPT_CACHE, PromptCache
 from .tokenizer import SentencePieceTokenizer, Tokenizer, open_tokenizer
 
 if TYPE_CHECKING:
@@ -29,44 +29,6 @@ if TYPE_CHECKING:
 
 
 MAX_PROMPT = 100_000  # characters that are tokenized at all; thousands are more than any text length takes
-
-
-class PromptCache:
-    """The rows of the most recent prompts, in CPU memory, shared by all text encoders of the process.
-
-    A ComfyUI graph loads the same model many times over; keyed by weights and prompt, its prompts are encoded once.
-
-    Args:
-        entries: how many prompts are kept; a full-size prompt of 40 tokens takes 0.6 MB.
-    """
-
-    def __init__(self, entries: int = 64):
-        self.entries = entries
-        self._rows: OrderedDict[tuple, Tensor] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple) -> Tensor | None:
-        with self._lock:
-            if key in self._rows:
-                self._rows.move_to_end(key)
-            return self._rows.get(key)
-
-    def put(self, key: tuple, rows: Tensor) -> None:
-        with self._lock:
-            self._rows[key] = rows
-            self._rows.move_to_end(key)
-            while len(self._rows) > self.entries:
-                self._rows.popitem(last=False)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._rows.clear()
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-
-PROMPT_CACHE = PromptCache()
 
 
 @dataclasses.dataclass(frozen=True)

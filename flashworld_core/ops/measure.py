@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import FlashWorldError
-from ..gaussians import SCENE_SCALE, Gaussians
+from ..gaussians import SCENE_SCALE, Gaussians, positive_number
 from ..geometry import intrinsics_from_vertical_fov, look_at
 
 
@@ -96,9 +96,8 @@ def clip_planes(gaussians: Gaussians, cameras: Cameras) -> tuple[float, float]:
     farthest = float(corner.norm(dim=1).max())
     if not math.isfinite(farthest):
         return _NEAR, _FAR
-    scale = gaussians.metadata.get(SCENE_SCALE)
-    known = isinstance(scale, (int, float)) and not isinstance(scale, bool) and math.isfinite(scale) and scale > 0
-    near = _NEAR * scale if known else 0.001 * extent(gaussians)
+    scale = positive_number(gaussians.metadata, SCENE_SCALE)
+    near = 0.001 * extent(gaussians) if scale is None else _NEAR * scale
     near = near if near > 0 else _NEAR
     return near, max(1.01 * farthest, 2 * near)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import FlashWorldError
-from ..gaussians import SCENE_SCALE, SOURCE_UP, Gaussians
+from ..gaussians import SCENE_SCALE, SOURCE_UP, Gaussians, positive_number
 from ..geometry import matrices_to_quats
 from ..sh import rotate_sh
 
@@ -49,8 +49,8 @@ def transform(
         sh = rotate_sh(sh, rotation)
     means = means * scale + translation.to(means.device, means.dtype)
     metadata = dict(gaussians.metadata)
-    if isinstance(metadata.get(SCENE_SCALE), (int, float)):
-        metadata[SCENE_SCALE] *= scale
+    if (known := positive_number(metadata, SCENE_SCALE)) is not None:
+        metadata[SCENE_SCALE] = known * scale
     return Gaussians(means, quats, gaussians.scales * scale, gaussians.opacities, sh, metadata)
 
 

@@ -7,7 +7,7 @@ larger picture that filter is smaller against the scene, and gaps open between G
 from __future__ import annotations
 
 from ..cameras import Cameras
-from ..gaussians import FOCAL_PX
+from ..gaussians import FOCAL_PX, positive_number
 
 LOW_PASS = 0.3  # pixels squared, as in 3D Gaussian splatting and in training
 ALPHA_MIN = 1.0 / 255.0  # below, a Gaussian adds nothing to a pixel
@@ -26,11 +26,8 @@ def matching_low_pass(metadata: dict, cameras: Cameras) -> float:
         metadata: of the scene; without ``focal_px`` (not made by a generator of ours) LOW_PASS is the answer.
         cameras: at least one; their mean focal length counts.
     """
-    try:
-        generated = float(metadata.get(FOCAL_PX, 0.0))
-    except (TypeError, ValueError):  # from a file by anyone
-        generated = 0.0
-    ratio = mean_focal(cameras) / generated if len(cameras) and 0 < generated < float("inf") else 1.0
+    generated = positive_number(metadata, FOCAL_PX)
+    ratio = mean_focal(cameras) / generated if len(cameras) and generated is not None and generated > 1e-3 else 1.0
     return LOW_PASS * max(1.0, ratio) ** 2
 
 

@@ -1,6 +1,7 @@
 """ComfyUI's node API from 0.3.60 to today's: what an older host lacks is left out or stood in for.
 
-Everything the nodes use of ``comfy_api`` comes from here.
+The stand-ins for ComfyUI before 0.4 stay until 2027-06 (CHANGELOG.md). Everything the nodes use of ``comfy_api`` comes
+from here, and what `sockets` asks of the memory manager.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management as management
 import comfy_api.latest as host
+import torch
 from comfy_api.latest import Types, io
 
 Extension = host.ComfyExtension
@@ -75,6 +78,16 @@ def moved(message: str) -> Any:
     from comfy_execution.graph_utils import ExecutionBlocker
 
     return ExecutionBlocker(message)
+
+
+def intermediate_device() -> torch.device:
+    """Where ComfyUI keeps what travels between nodes."""
+    return management.intermediate_device()
+
+
+def intermediate_dtype() -> torch.dtype:
+    """The precision ComfyUI keeps images in: float32 on versions that do not say."""
+    return getattr(management, "intermediate_dtype", lambda: torch.float32)()
 
 
 def _known(callable_, options: dict) -> dict:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from flashworld_core.errors import FlashWorldError
+from flashworld_core.models.prompt_cache import PromptCache
 from flashworld_core.models.tokenizer import open_tokenizer
-from flashworld_core.models.umt5 import PromptCache, TextEncoder, open_text_encoder
+from flashworld_core.models.umt5 import TextEncoder, open_text_encoder
 from flashworld_core.training.recipes.tiny import build_tiny_tokenizer, tiny_umt5_config
 
 LENGTH = 24

@@ -1,4 +1,4 @@
-"""The parity set: reference tensors of a reduced-size FlashWorld, wherever FLASHWORLD_PARITY_DIR says they are.
+"""The parity set: reference tensors of a reduced-size FlashWorld, in ``data`` or where FLASHWORLD_PARITY_DIR says.
 
 Nothing here or in the tests knows the set's sizes; they are read from its files.
 """
@@ -12,13 +12,11 @@ import pytest
 
 from flashworld_core.generators.flashworld.config import FlashWorldConfig
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="session")
 def parity_dir() -> Path:
     """Folder with config.json and the safetensors files of the FlashWorld set."""
-    root = Path(os.environ.get("FLASHWORLD_PARITY_DIR") or REPOSITORY.parent / "shared" / "parity")
+    root = Path(os.environ.get("FLASHWORLD_PARITY_DIR") or Path(__file__).parent / "data")
     for folder in (root / "flashworld", root):
         if (folder / "config.json").is_file():
             return folder

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from flashworld_core.cameras import Cameras
-from flashworld_core.datasets.toyworld.stream import prepare
 from flashworld_core.datasets.toyworld.world import ToyWorld
 from flashworld_core.errors import FlashWorldError
 from flashworld_core.evaluation.harness import evaluate
@@ -23,6 +22,7 @@ from flashworld_core.generators.flashworld.presets import tiny_config
 from flashworld_core.models.wan_vae import FrameEncoder
 from flashworld_core.training.objectives import rendering as objectives
 from flashworld_core.training.objectives.few_step import FewStepTrainer, Recipe, train_generator
+from flashworld_core.training.objectives.prepared_scenes import prepare
 from flashworld_core.training.objectives.vae import train_vae
 from flashworld_core.training.recipes.tiny import build_student, example
 from flashworld_core.training.state import Journal, WeightAverage, load_checkpoint, save_atomically, warmup_cosine

@@ -132,6 +132,8 @@ def detect_scene(path: str | os.PathLike) -> str | None:
     path = Path(path)
     if path.is_dir():
         return "sog" if (path / "meta.json").is_file() else None
+    if path.exists() and not path.is_file():
+        raise FlashWorldError(f"{path.name} is a device or pipe, not an ordinary file.")
     try:
         with open(path, "rb") as stream:
             head = stream.read(_HEAD_BYTES)

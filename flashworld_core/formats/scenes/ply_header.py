@@ -185,7 +185,7 @@ def metadata_comments(metadata: dict, where: str) -> list[str]:
 def metadata_from_comments(comments: tuple[str, ...], where: str) -> dict:
     """The dict `metadata_comments` was given; {} for other writers' files, what is readable from damaged ones."""
     text = "".join(c[len(_METADATA_PREFIX) :].strip() for c in comments if c.startswith(_METADATA_PREFIX))
-    metadata, decoder, position = {}, json.JSONDecoder(), 0
+    metadata, decoder, position = {}, json.JSONDecoder(parse_constant=lambda name: None), 0
     try:
         while position < len(text):
             entry, position = decoder.raw_decode(text, position)

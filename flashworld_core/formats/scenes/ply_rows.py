@@ -173,12 +173,14 @@ class RowReader:
                 try:
                     values = [float(word) for word in words]
                 except ValueError as error:
-                    raise FlashWorldError(f"{self.where}: vertex row {start + offset}: {error}.") from None
+                    raise FlashWorldError(f"{self.where}: vertex row {start + offset}: {str(error)[:100]}.") from None
                 if len(values) != width:
                     raise FlashWorldError(
                         f"{self.where}: vertex row {start + offset} has {len(values)} numbers, expected {width}."
                     ) from None
-            raise FlashWorldError(f"{self.where}: vertex rows {start} to {start + len(text) - 1}: {failure}.") from None
+            raise FlashWorldError(
+                f"{self.where}: vertex rows {start} to {start + len(text) - 1}: {str(failure)[:100]}."
+            ) from None
 
 
 def activate(

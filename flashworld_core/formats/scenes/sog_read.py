@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
-import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,10 +13,10 @@ from ...gaussians import FILTER, KIND, SH_COEFFICIENTS, Gaussians
 from .quaternions import from_smallest_three
 from .rows import Rows, RowTable, check_expansion, ordered_map, ranges, signs_of_frame
 from .sog import ROW_ENTRIES
+from .sog_bundle import SogBundle
 from .webp import decode_webp, webp_size
 
 _CHUNK_ROWS = 1 << 16
-_META_LIMIT = 8 << 20  # bytes; 15 kB is usual
 _SQRT2 = np.float32(np.sqrt(2))
 
 
@@ -52,7 +49,7 @@ def read_sog(
     where = Path(path).name
     signs_of_frame(frame)
     try:
-        with _Bundle(path) as bundle:
+        with SogBundle(path) as bundle:
             meta = _opened(bundle, where)
             table = RowTable(meta.count, meta.sh_degree, bundle.size, where)
             sections = ("means", "quats", "scales", "sh0", *(["shN"] if meta.sh_degree else []))
@@ -88,7 +85,7 @@ def sog_info(path: str | os.PathLike) -> dict:
     """
     where = Path(path).name
     try:
-        with _Bundle(path) as bundle:
+        with SogBundle(path) as bundle:
             meta = _opened(bundle, where)
             size = bundle.size
     except OSError as error:
@@ -112,87 +109,6 @@ def recognizes_sog(head: bytes) -> bool:
     if head.startswith(b"PK\x03\x04"):
         return b".webp" in head or b"meta.json" in head
     return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and b'"means"' in head and b'"quats"' in head
-
-
-class _Bundle:
-    """The files beside a meta.json, in a ZIP or a folder; a context manager.
-
-    Raises:
-        FlashWorldError: neither, or no meta.json in it.
-    """
-
-    def __init__(self, path: str | os.PathLike):
-        path = Path(path)
-        self.where, self._zip, self._folder = path.name, None, None
-        if path.is_dir() or path.name == "meta.json":
-            self._folder = path if path.is_dir() else path.parent
-            if not (self._folder / "meta.json").is_file():
-                raise FlashWorldError(f"{path.name}: the folder holds no meta.json, so no SOG scene.")
-            self.size = sum(entry.stat().st_size for entry in self._folder.iterdir() if entry.is_file())
-            return
-        self.size = os.path.getsize(path)
-        try:
-            self._zip = zipfile.ZipFile(path)
-            names = [n for n in self._zip.namelist() if PurePosixPath(n).name == "meta.json"]
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise FlashWorldError(f"{self.where}: the ZIP cannot be read ({error}).") from None
-        if not names:
-            self._zip.close()
-            kind = (
-                "a streamed SOG of many parts (lod-meta.json)"
-                if self._has("lod-meta.json")
-                else "a ZIP without meta.json"
-            )
-            raise FlashWorldError(f"{self.where}: is {kind}; a SOG scene has a meta.json and its pictures.")
-        self._prefix = str(PurePosixPath(min(names, key=len)).parent / "x")[:-1].removeprefix("./")
-
-    def __enter__(self) -> _Bundle:
-        return self
-
-    def __exit__(self, *_):
-        if self._zip is not None:
-            self._zip.close()
-
-    def meta(self) -> dict:
-        """The content of meta.json."""
-        try:
-            content = json.loads(self.read("meta.json", _META_LIMIT))
-        except (ValueError, RecursionError) as error:
-            raise FlashWorldError(f"{self.where}: meta.json cannot be read ({str(error)[:100]}).") from None
-        if not isinstance(content, dict):
-            raise FlashWorldError(f"{self.where}: meta.json is no JSON object.")
-        return content
-
-    def read(self, name: str, limit: int | None = None) -> bytes:
-        """A file of the bundle; no name leads out of it.
-
-        Raises:
-            FlashWorldError: a name that does, a missing or damaged file, or one larger than ``limit``.
-        """
-        plain = PurePosixPath(name)
-        if not name or plain.is_absolute() or ".." in plain.parts or "\\" in name or ":" in name or "\0" in name:
-            raise FlashWorldError(f"{self.where}: the file name {name[:80]!r} leaves its folder.")
-        if self._zip is None:
-            target = (self._folder / name).resolve()
-            if not target.is_relative_to(self._folder.resolve()) or not target.is_file():
-                raise FlashWorldError(f"{self.where}: {name[:80]!r} is missing, or a link to another folder.")
-            if limit is not None and target.stat().st_size > limit:
-                raise FlashWorldError(f"{self.where}: {name} is too large.")
-            return target.read_bytes()
-        known = self._zip.NameToInfo
-        info = known.get(self._prefix + name) or known.get(name)
-        if info is None:
-            raise FlashWorldError(f"{self.where}: {name[:80]!r} is missing in the ZIP.")
-        if limit is not None and info.file_size > limit:
-            raise FlashWorldError(f"{self.where}: {name} is too large.")
-        check_expansion(8 * info.file_size, self.size, f"{self.where}: {name[:80]}")
-        try:
-            return self._zip.read(info)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-            raise FlashWorldError(f"{self.where}: {name[:80]!r} in the ZIP is damaged ({str(error)[:80]}).") from None
-
-    def _has(self, name: str) -> bool:
-        return any(PurePosixPath(n).name == name for n in self._zip.namelist())
 
 
 class _Meta:
@@ -248,7 +164,7 @@ class _Meta:
         extras = self.asset.get("extras")
         return (1.0, -1.0, -1.0) if isinstance(extras, dict) and extras.get("axes") == "y-up" else None
 
-    def read_palette(self, bundle: _Bundle) -> None:
+    def read_palette(self, bundle: SogBundle) -> None:
         """Decode the centroid picture: `palette` is [entries + 1, K - 1, 3], the last one zeros."""
         data = bundle.read(self.files("shN", 2)[0])
         k = SH_COEFFICIENTS[self.sh_degree] - 1 if self.sh_degree else 0
@@ -324,14 +240,14 @@ class _Meta:
             return (low + (high - low) * np.arange(256) / 255).astype(np.float32)
 
 
-def _opened(bundle: _Bundle, where: str) -> _Meta:
+def _opened(bundle: SogBundle, where: str) -> _Meta:
     meta = _Meta(bundle.meta(), where)
     if meta.version == 1 and meta.has_sh:
         meta.find_degree(webp_size(bundle.read(meta.files("shN", 2)[0]), where)[0])
     return meta
 
 
-def _images(bundle: _Bundle, meta: _Meta, section: str) -> list[np.ndarray]:
+def _images(bundle: SogBundle, meta: _Meta, section: str) -> list[np.ndarray]:
     """The pictures of a section with a pixel for each Gaussian, [w * h, 4] each."""
     names = meta.files(section, 2 if section in ("means", "shN") else 1)
     images = []

@@ -14,9 +14,7 @@ its dtype and device.
 
 from __future__ import annotations
 
-import functools
 import logging
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,17 +23,14 @@ import torch
 from torch import nn
 
 from ...checkpoints.assign import assign, check_names_and_shapes, expected_shapes, single_precision_names
-from ...checkpoints.identify import CHECKPOINT, FileKind, identify, open_model_weights, wrong_file
+from ...checkpoints.identify import FileKind, identify, open_model_weights, wrong_file
 from ...checkpoints.manifest import METADATA_KEY, TEXT_FILES, TEXT_FOLDERS, Manifest
 from ...checkpoints.open import WeightFile
 from ...errors import FlashWorldError, check_stop
 from ...models.wan_vae import find_vae, load_frame_encoder, missing_vae
-from ...progress import Progress
-from ..base import ModelFile
 from .checkpoint_names import PARTS
 from .config import FlashWorldConfig
-from .memory import memory_plan
-from .pipeline import NAME, FlashWorldModel, info_of
+from .pipeline import NAME, FlashWorldModel
 from .presets import OFFICIAL_LICENSE, official_config
 
 if TYPE_CHECKING:
@@ -45,61 +40,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_POSITIONS = 65536  # rotary positions per axis; their tables are the one thing built before a file is read
-
-
-def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> ModelFile:
-    """Open a FlashWorld model for `generators.open_model`; only headers are read.
-
-    Args:
-        path, config: as in `load`.
-
-    Raises:
-        FlashWorldError: as `load`, for what can be told from names and shapes.
-    """
-    given = config
-    folder, weights, manifest = open_checkpoint(path, config)
-    config = config_of(manifest)
-    beside = {"vae": find_vae(folder), "text_encoder": find_text_encoder(folder)}
-
-    def load_parts(*, dtype=None, device="cpu", parts=None, progress: Progress | None = None) -> FlashWorldModel:
-        parts, progress = dict(parts or {}), progress or Progress()
-        if unknown := sorted(set(parts) - {"vae", "text_encoder"}):
-            raise FlashWorldError(f"A FlashWorld model takes vae and text_encoder beside it, not {', '.join(unknown)}.")
-        return load(
-            path,
-            dtype=dtype,
-            device=device,
-            **parts,
-            config=given,
-            progress=progress.report,
-            should_stop=progress.should_stop,
-        )
-
-    def convert(target, dtype=None, progress: Progress | None = None) -> Path:
-        from .export import convert as write
-
-        progress = progress or Progress()
-        return write(path, target, dtype, config=given, progress=progress.report, should_stop=progress.should_stop)
-
-    parameters = sum(math.prod(entry.shape) for entry in weights.entries.values())
-    return ModelFile(
-        info_of(config, manifest.license, parameters),
-        load_parts,
-        functools.partial(memory_plan, config),
-        manifest.compute_dtype,
-        {name: place for name, place in beside.items() if place is not None},
-        convert,
-    )
-
-
-def published_model() -> ModelFile:
-    """Describe the published model, which planning needs no file for."""
-
-    def load_parts(**_) -> FlashWorldModel:
-        raise FlashWorldError(f"The published weights do not come with this package: {CHECKPOINT}, and give its path.")
-
-    config = official_config()
-    return ModelFile(info_of(config, OFFICIAL_LICENSE), load_parts, functools.partial(memory_plan, config))
 
 
 def load(

@@ -264,10 +264,31 @@ def _from_mapping(kind: type, values: Mapping, prefix: str = ""):
     needed = (name for name, field in fields.items() if field.default is dataclasses.MISSING)
     if missing := sorted(set(needed) - set(values)):
         raise _wrong(f"fields {', '.join(prefix + name for name in missing)} are missing")
+    for name, value in values.items():
+        _check_type(prefix + name, fields[name].type, value)
     try:
         return kind(**values)
     except (TypeError, KeyError) as error:
         raise _wrong(f"a field has the wrong type ({error})") from error
+
+
+def _check_type(name: str, annotation: str, value) -> None:
+    """Refuse a number of JSON that is none, or that no network could be built with."""
+    items = value if isinstance(value, (list, tuple)) and annotation.startswith("tuple") else (value,)
+    for item in items:
+        if item is None and "None" in annotation or annotation in ("TransformerConfig", "WanVaeConfig"):
+            continue
+        number = isinstance(item, (int, float)) and not isinstance(item, bool)
+        if "bool" in annotation:
+            fits, wanted = isinstance(item, bool), "true or false"
+        elif "float" in annotation:
+            fits, wanted = number and abs(item) < 1e9, "a number"
+        elif "int" in annotation:
+            fits, wanted = number and isinstance(item, int) and 0 <= item < 1 << 31, "a whole number"
+        else:
+            fits, wanted = isinstance(item, str), "text"
+        if not fits:
+            raise _wrong(f"{name} must be {wanted}, got {repr(item)[:40]}")
 
 
 def _slices(**widths: int) -> dict[str, slice]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...datasets.toyworld.stream import PreparedScene, SceneStream, stream
+from ...datasets.toyworld.stream import stream
 from ...errors import FlashWorldError
 from ...evaluation.metrics import psnr_db
 from ...flow.sample import renoise, x0_from_velocity
@@ -32,6 +32,7 @@ from ...generators.flashworld.transformer import FlashWorldTransformer
 from ...models.wan_vae import FrameEncoder
 from ...rendering.render import render
 from ..state import Journal, WeightAverage, load_checkpoint, save_atomically, warmup_cosine
+from .prepared_scenes import PreparedScene, SceneStream
 from .rendering import distance_loss, image_gradient_loss, in_sight, latent_loss, rendering_loss
 
 log = logging.getLogger(__name__)
