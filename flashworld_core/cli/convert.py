@@ -58,7 +58,9 @@ def add_command(commands) -> None:
         default=None,
         help="format of OUT, where its name does not say: flashworld, nerfstudio, inria, colmap, realestate10k",
     )
-    path.add_argument("--size", type=size, default=None, metavar="WxH", help="picture size, where IN does not say it")
+    path.add_argument(
+        "--size", "--image-size", type=size, default=None, metavar="WxH", help="picture size, where IN does not say it"
+    )
     path.add_argument("--views", type=int, default=None, help="resample the path to this many cameras")
     parser.set_defaults(run=run)
 

@@ -17,7 +17,12 @@ def add_command(commands) -> None:
     )
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument(
-        "--size", type=size, default=None, metavar="WxH", help="picture size, where a path does not say it"
+        "--size",
+        "--image-size",
+        type=size,
+        default=None,
+        metavar="WxH",
+        help="picture size, where a path does not say it",
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.set_defaults(run=run)

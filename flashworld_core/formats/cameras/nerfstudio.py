@@ -137,7 +137,8 @@ def _size(own: dict, sizes_beside: ImageSizes, view_size, here: str) -> tuple[in
     if size is None:
         raise FlashWorldError(
             f"{here} does not say how large its images are (w, h), they are not beside the file, and no principal "
-            "point (cx, cy) tells; give the size of the images in pixels, or add w and h to the file."
+            "point (cx, cy) tells; give the size of the images in pixels (--image-size WxH; on the node image_width "
+            "and image_height), or add w and h to the file."
         )
     return check_size(*size, here)
 
