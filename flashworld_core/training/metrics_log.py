@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,6 @@ class MetricsLog:
         self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
         path = None if self.folder is None else self.folder / "metrics.jsonl"
         if path is not None and path.is_file():
-            from ..formats.files import write_atomically
-
             kept = []
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
@@ -66,8 +65,9 @@ class MetricsLog:
                         kept.append(line + "\n")
                 except (ValueError, KeyError):
                     continue  # the line a kill cut short
-            with write_atomically(path) as file:
-                file.write("".join(kept).encode())
+            temporary = path.with_name(".metrics.jsonl.writing")
+            temporary.write_text("".join(kept), encoding="utf-8")
+            os.replace(temporary, path)
 
 
 def _finite(value: float) -> float | None:

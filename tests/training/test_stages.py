@@ -45,10 +45,10 @@ def test_pretraining_lowers_its_own_loss_and_touches_the_student_alone():
     stage = pretraining_stage(networks, data, micro_recipe())
     encoder, before = _state(networks.encoder), _state(networks.student.transformer)
     trainer = Trainer(stage, micro_recipe().pretrain.run)
-    losses = [float(stage.loss("student", DRAWS, 5)[0])]
+    losses = [stage.loss("student", DRAWS, 5)[0].item()]
     for _ in range(12):
         trainer.update("student")
-    losses.append(float(stage.loss("student", DRAWS, 5)[0]))
+    losses.append(stage.loss("student", DRAWS, 5)[0].item())
     assert losses[1] < losses[0]
     assert _same(networks.encoder, encoder) and not _same(networks.student.transformer, before)
     assert networks.encoder.quant_conv.weight.grad is None
@@ -209,10 +209,10 @@ def test_the_road_is_differentiable_down_to_the_decoders_weights():
 
     value().backward()
     gradient = bias.grad.clone()
-    # Opacity, scales and depth: colors saturate in the renders' clamp.
+    # Scales and depth also move Gaussians over the rasterizer's alpha threshold, which no gradient of it sees.
     layout = networks.config.point_layout
-    for index in (layout["opacity"].start, layout["scales"].start, layout["depth"].start):
-        step = 1e-3
+    for index in (*range(layout["sh"].start, layout["sh"].stop), layout["opacity"].start):
+        step = 1e-2
         with torch.no_grad():
             bias[index] += step
             above = value()
@@ -220,4 +220,5 @@ def test_the_road_is_differentiable_down_to_the_decoders_weights():
             below = value()
             bias[index] += step
         estimate = (above - below) / (2 * step)
-        assert abs(estimate - gradient[index]) < 0.05 * gradient[index].abs() + 0.02 * gradient.abs().max(), index
+        tolerance = 0.08 if index == layout["opacity"].start else 0.01
+        assert abs(estimate - gradient[index]) < tolerance * gradient[index].abs(), index
