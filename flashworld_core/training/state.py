@@ -7,11 +7,14 @@ import json
 import logging
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 
 import torch
 from torch import nn
+
+from ..errors import FlashWorldError
 
 log = logging.getLogger(__name__)
 
@@ -83,3 +86,137 @@ class Journal:
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
         log.info("%s", "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+
+
+class RunFolder:
+    """The checkpoints of a run: a folder each, whole or not there at all.
+
+    ``checkpoints/<iteration>/`` holds what `Trainer` needs to go on; it is written under a temporary name and renamed.
+    ``latest`` names the last one. Without sharded networks a checkpoint is one file; sharded ones are written by every
+    process (`distributed.ShardedStorage`).
+
+    Args:
+        folder: of the run.
+        keep: how many of the newest stay.
+        keep_every: iterations whose multiples stay for good, 0 for none.
+        storage: writes and reads the tensors; None for one process.
+        about: facts to store along: recipe, teacher, versions.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int = 2,
+        keep_every: int = 0,
+        storage=None,
+        about: dict | None = None,
+        rank: int = 0,
+    ):
+        self.folder, self.keep, self.keep_every = Path(folder), keep, keep_every
+        self.storage, self.about, self.rank = storage or OneFile(), about or {}, rank
+
+    def save(self, trainer) -> Path:
+        """Write a checkpoint of the trainer's iteration, then forget old ones."""
+        target = self._path(trainer.iteration)
+        temporary = target.with_name(f".{target.name}.writing")
+        if self.rank == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        self.storage.barrier()
+        self.storage.write(temporary, trainer)
+        self.storage.barrier()
+        if self.rank == 0:
+            facts = self.about | {
+                "iteration": trainer.iteration,
+                "updates": {name: player.updates for name, player in trainer.stage.players.items()},
+                "metrics": trainer.metrics.state(),
+                "stage": trainer.stage.name,
+                "stage_state": trainer.stage.state(),
+            }
+            (temporary / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(temporary, target)
+            latest = self.folder / "checkpoints" / ".latest"
+            latest.write_text(target.name, encoding="utf-8")
+            os.replace(latest, latest.with_name("latest"))
+            self._forget()
+        self.storage.barrier()
+        return target
+
+    def restore(self, trainer) -> bool:
+        """Bring the trainer to the last checkpoint; False where there is none.
+
+        Raises:
+            FlashWorldError: a checkpoint of another stage, or one that does not fit the networks.
+        """
+        path = self.latest()
+        if path is None:
+            # Lines of a run that was killed before its first checkpoint will be written again.
+            trainer.metrics.restore({"sums": {}, "counts": {}}, 0)
+            return False
+        facts = json.loads((path / "facts.json").read_text(encoding="utf-8"))
+        if facts["stage"] != trainer.stage.name:
+            raise FlashWorldError(f"{path} is a checkpoint of {facts['stage']}, not of {trainer.stage.name}.")
+        self.storage.read(path, trainer)
+        trainer.iteration = facts["iteration"]
+        for name, player in trainer.stage.players.items():
+            player.updates = facts["updates"][name]
+        trainer.stage.restore(facts["stage_state"])
+        trainer.metrics.restore(facts["metrics"], trainer.iteration)
+        return True
+
+    def latest(self) -> Path | None:
+        """The newest whole checkpoint, or None."""
+        name = self.folder / "checkpoints" / "latest"
+        if name.is_file():
+            path = name.with_name(name.read_text(encoding="utf-8").strip())
+            if path.parent == name.parent and (path / "facts.json").is_file():
+                return path
+        whole = self._whole()
+        return whole[-1] if whole else None
+
+    def _whole(self) -> list[Path]:
+        return sorted(path.parent for path in (self.folder / "checkpoints").glob("[0-9]*/facts.json"))
+
+    def _path(self, iteration: int) -> Path:
+        return self.folder / "checkpoints" / f"{iteration:08d}"
+
+    def _forget(self) -> None:
+        for path in self._whole()[: -self.keep]:
+            if not self.keep_every or int(path.name) % self.keep_every:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+class OneFile:
+    """Tensors of all players in ``state.pt``: what a run of one process keeps."""
+
+    def barrier(self) -> None:
+        """Nobody to wait for."""
+
+    def write(self, folder: Path, trainer) -> None:
+        torch.save(player_states(trainer), folder / "state.pt")
+
+    def read(self, folder: Path, trainer) -> None:
+        state = load_checkpoint(folder / "state.pt")
+        try:
+            for name, player in trainer.stage.players.items():
+                player.module.load_state_dict(state[name]["module"])
+                if player.average is not None:
+                    player.average.load_state_dict(state[name]["average"])
+                for (optimizer, _), kept in zip(player.optimizers, state[name]["optimizers"], strict=True):
+                    optimizer.load_state_dict(kept)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise FlashWorldError(f"The checkpoint {folder} does not fit this recipe's networks: {error}") from error
+
+
+def player_states(trainer) -> dict:
+    """State dicts of every player: module, average, optimizers."""
+    return {
+        name: {
+            "module": player.module.state_dict(),
+            "average": None if player.average is None else player.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer, _ in player.optimizers],
+        }
+        for name, player in trainer.stage.players.items()
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from ...models.wan_vae_blocks import WanVaeConfig
 from .config import FlashWorldConfig, TransformerConfig
 
@@ -117,6 +119,43 @@ def tiny_config(latents_mean: list[float] | None = None, latents_std: list[float
             "latents_mean": latents_mean or [0.0] * z,
             "latents_std": latents_std or [1.0] * z,
         },
+    )
+
+
+def nano_config() -> FlashWorldConfig:
+    """The configuration of `nano`: 4 views of 32x48, 12 latent channels at 1/4 resolution; trains in minutes."""
+    z = 12
+    tiny = tiny_config()
+    return dataclasses.replace(
+        tiny,
+        model_id="flashworld-nano",
+        views=4,
+        height=32,
+        width=48,
+        feature_channels=48,
+        text_length=24,
+        num_points=1,
+        sh_degree=0,
+        transformer=dataclasses.replace(
+            tiny.transformer,
+            num_attention_heads=3,
+            attention_head_dim=64,
+            in_channels=z,
+            out_channels=z,
+            ffn_dim=576,
+            rope_max_seq_len=64,
+        ),
+        vae=dataclasses.replace(
+            tiny.vae,
+            base_dim=16,
+            decoder_base_dim=24,
+            z_dim=z,
+            dim_mult=(2, 2),
+            temperal_downsample=(False,),
+            scale_factor_spatial=4,
+            latents_mean=(0.0,) * z,
+            latents_std=(1.0,) * z,
+        ),
     )
 
 

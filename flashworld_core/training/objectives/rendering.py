@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...cameras import Cameras
+from ...sh import C0
 
 
 def rendering_loss(render: Tensor, target: Tensor, floor: float = 1e-4) -> Tensor:
@@ -74,3 +75,28 @@ def image_gradient_loss(render: Tensor, target: Tensor) -> Tensor:
     """
     error = render - target
     return (error[:, 1:] - error[:, :-1]).abs().mean() + (error[:, :, 1:] - error[:, :, :-1]).abs().mean()
+
+
+def squared_rendering_loss(render: Tensor, target: Tensor) -> Tensor:
+    """FlashWorld, Eq. 5, as the paper has it: mean squared error of pixels in [-1, 1].
+
+    Args:
+        render, target: [V, H, W, 3] in [0, 1].
+    """
+    return 4 * F.mse_loss(render, target)
+
+
+def color_loss(sh: Tensor, target: Tensor) -> Tensor:
+    """How far the Gaussians' base colors are from the pixels they stand for, without rendering them.
+
+    Root mean square error and differences of neighbors, as `rendering_loss` and 0.3 `image_gradient_loss`. It trains
+    the decoder to hand the latents' detail on, at a fraction of a rendering's cost.
+
+    Args:
+        sh: [T, P, h, w, K, 3] coefficients.
+        target: [T, H, W, 3] in [0, 1], H and W multiples of h and w; averaged down to them.
+    """
+    colors = 0.5 + C0 * sh[..., 0, :].mean(1)
+    size = colors.shape[1:3]
+    pixels = F.adaptive_avg_pool2d(target.permute(0, 3, 1, 2), tuple(size)).permute(0, 2, 3, 1)
+    return rendering_loss(colors, pixels) + 0.3 * image_gradient_loss(colors, pixels)

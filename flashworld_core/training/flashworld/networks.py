@@ -1,0 +1,111 @@
+"""What both stages share: the networks, their text, and a prepared scene as the passes take it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ...generators.flashworld.config import FlashWorldConfig
+from ...models.wan_vae import FrameEncoder
+from ..draws import Draws
+from ..objectives.prepared_scenes import PreparedScene
+from .student import Road, Student, Views, run_transformer
+
+EmbedText = Callable[[str], Tensor]
+"""Prompt to [1, L, D], rows behind the prompt's tokens zero."""
+
+
+class Data(Protocol):
+    """Prepared scenes by number: a pure function of (kind, number)."""
+
+    def sample(self, kind: str, number: int, novel_views: int) -> PreparedScene: ...
+
+
+@dataclasses.dataclass
+class Networks:
+    """The student with what it is used with.
+
+    Attributes:
+        config: sizes.
+        student: the trained networks.
+        encoder: the frozen VAE encoder; gradients flow through it, not into it.
+        embed: the text side.
+        device: where the networks are.
+        dtype: autocast of the networks, None for the weights' own type.
+        recompute_views: see `student.Road`.
+    """
+
+    config: FlashWorldConfig
+    student: Student
+    encoder: FrameEncoder
+    embed: EmbedText
+    device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype | None = None
+    recompute_views: bool = True
+
+    def road(self, decoder: nn.Module | None = None) -> Road:
+        """The road from features to latents, with the student's decoder or another."""
+        decoder = decoder or self.student.recon_decoder
+        return Road(self.config, decoder, self.encoder, recompute=self.recompute_views, dtype=self.dtype)
+
+    def denoise(self, views: Views, transformer: nn.Module | None = None):
+        """The pass of a transformer (the student's, or another) as `rollout.roll_out` takes it."""
+        transformer = transformer or self.student.transformer
+        return lambda x, sigma, feedback: run_transformer(
+            transformer, self.config, x, sigma, views, feedback, self.dtype
+        )
+
+    def encode_images(self, images: Tensor, noise: Tensor | None) -> Tensor:
+        """[1, C, V, h, w] latents of true pictures [V, H, W, 3], without gradient."""
+        with torch.no_grad():
+            return self.road().encode(images, noise)
+
+    def latent_shape(self, scene: PreparedScene) -> tuple[int, ...]:
+        """[1, C, T, h, w] of a scene's input views."""
+        height, width = scene.images.shape[1:3]
+        return (1, self.config.latent_channels, scene.views, *self.config.latent_size(height, width))
+
+
+def input_views(
+    networks: Networks, scene: PreparedScene, draws: Draws, *, with_image: bool, with_text: bool,
+    image_latents: Tensor | None = None, image_index: int | None = None,
+) -> Views:  # fmt: skip
+    """The conditioning of a scene's input views.
+
+    Args:
+        image_latents: [1, C, T, h, w] of the true pictures; None encodes the one that is needed.
+        image_index: the view that is given; None draws it.
+    """
+    height, width = scene.images.shape[1:3]
+    index = draws.integer("image_index", scene.views) if image_index is None else image_index
+    latents = None
+    if with_image:
+        if image_latents is not None:
+            latents = image_latents[0, :, index]
+        else:
+            shape = networks.latent_shape(scene)
+            noise = draws.normal("image_posterior", (1, shape[1], *shape[3:])).to(networks.device)
+            latents = networks.encode_images(scene.images[index : index + 1].to(networks.device), noise)[0, :, 0]
+    text = networks.embed(scene.prompt if with_text else "")
+    cameras = scene.cameras[: scene.views].to(networks.device)
+    return Views(cameras, width, height, text, latents, index)
+
+
+def novel_views(views: Views, scene: PreparedScene) -> Views:
+    """The scene's T novel cameras as a set the teacher can score.
+
+    Where a picture is given, its own camera takes the place of the novel one nearest to it: then the picture has its
+    view there too, and teacher and critic see what the student saw.
+    """
+    t = scene.views
+    cameras = scene.cameras[t : 2 * t].to(views.cameras).clone()
+    index = 0
+    if views.image_latents is not None:
+        own = views.cameras[views.image_index]
+        index = int((cameras[:, 4:7] - own[4:7]).norm(dim=-1).argmin())
+        cameras[index] = own
+    return dataclasses.replace(views, cameras=cameras, image_index=index)
