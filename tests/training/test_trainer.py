@@ -152,13 +152,13 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 
 def test_interrupt_saves_and_stops(tmp_path):
     """A real signal to a real process, which must leave a checkpoint that can be gone on from."""
-    code = (
+    code = (  # noqa: UP031
         "import sys, time; sys.path[:0] = [%r, %r]; import test_trainer as t; from pathlib import Path\n"
         "stage = t.Toy(); real = stage.loss\n"
         "def loss(*a):\n    time.sleep(0.02); print('up', flush=True); return real(*a)\n"
         "stage.loss = loss; run = t.Run(iterations=100000, batch=1, save_every=100000, sheet_every=0)\n"
         "print('finished', t._train(Path(%r), stage, run)[1], flush=True)"
-    ) % (str(Path(__file__).parent), str(Path(__file__).parents[2]), str(tmp_path / "run"))  # noqa: UP031
+    ) % (str(Path(__file__).parent), str(Path(__file__).parents[2]), str(tmp_path / "run"))
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     process.stdout.readline()
     time.sleep(0.2)
