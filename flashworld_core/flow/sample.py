@@ -58,7 +58,7 @@ def velocity_from_x0(x: Tensor, x0: Tensor, sigma: float | Tensor) -> Tensor:
     """
     sigma, x, x0 = _prepare(sigma, x, x0)
     if not bool((sigma > 0).all()):
-        raise FlashWorldError("velocity_from_x0: sigma must be above 0; at 0 the velocity is undefined.")
+        raise FlashWorldError("sigma must be above 0; at 0 the velocity is undefined.")
     return (x - x0) / sigma
 
 

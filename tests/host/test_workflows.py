@@ -12,7 +12,7 @@ from host_client import HostClient, Run
 from host_frontend import Frontend, NoBrowser, frontend
 from host_scenes import DEMO, as_array, likeness, psnr, stands_like
 from host_server import HostServer
-from host_workflows import NAMES, files_of, fitted, frames_of, pictures_of, put_example, read, run_saved
+from host_workflows import EARLIER, NAMES, files_of, fitted, frames_of, pictures_of, put_example, read, run_saved
 from PIL import Image
 from ui_to_api import to_api
 
@@ -48,6 +48,11 @@ def scene_file(run: Run, name: str, base: Path) -> Any:
     (ply,) = [file for file in files if file.suffix == ".ply"]
     assert ply.with_suffix(".json").is_file() and Image.open(ply.with_suffix(".png")).width >= 384
     return read_scene(ply)
+
+
+@pytest.mark.parametrize("file", EARLIER, ids=lambda file: file.stem)
+def test_workflows_of_earlier_versions_run(run: Any, file: Path) -> None:
+    run(file)
 
 
 def test_a_picture_becomes_a_scene(run: Any, host: HostServer, example: np.ndarray) -> None:

@@ -97,6 +97,25 @@ def test_widget_values_fit_the_nodes(file: Path, schemas: dict[str, Any]) -> Non
                 assert isinstance(value, str), f"{node['type']}.{widget.id}"
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "tests" / "data" / "workflows").glob("*.json")), ids=lambda f: f.stem)
+def test_workflows_of_earlier_versions_fit(file: Path, schemas: dict[str, Any]) -> None:
+    """Their values are the first of today's, in the same order; what came later has a default."""
+    for node in read(file)["nodes"]:
+        if node["type"] not in schemas:
+            continue
+        schema, values = schemas[node["type"]], node.get("widgets_values", [])
+        widgets = widgets_of(schema)
+        assert len(values) <= len(widgets), node["type"]
+        for widget, value in zip(widgets, values, strict=False):
+            if widget is not None and widget.io_type in ("INT", "FLOAT"):
+                assert widget.min <= value <= widget.max, f"{node['type']}.{widget.id}"
+            elif widget is not None and widget.io_type == "COMBO":
+                assert value in widget.options, f"{node['type']}.{widget.id}"
+        assert all(widget is None or widget.optional for widget in widgets[len(values) :]), node["type"]
+        for old, new in zip(node.get("outputs", []), schema.outputs, strict=True):
+            assert old["type"] == new.io_type
+
+
 @every_file
 def test_links_join_sockets_of_one_type(file: Path, schemas: dict[str, Any]) -> None:
     workflow = read(file)

@@ -17,11 +17,13 @@ from workflow_specs import EXAMPLE
 
 FOLDER = PACK / "workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+EARLIER = sorted((PACK / "tests" / "data" / "workflows").glob("*.json"))  # as earlier versions saved them
 
 
-def read(name: str) -> dict[str, Any]:
-    """The saved workflow of that name."""
-    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+def read(name: str | Path) -> dict[str, Any]:
+    """The saved workflow of that name, or in that file."""
+    file = name if isinstance(name, Path) else FOLDER / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def put_example(base: Path) -> None:
@@ -42,7 +44,7 @@ def fitted(workflow: dict[str, Any], object_info: dict[str, Any]) -> dict[str, A
     return workflow
 
 
-def run_saved(client: HostClient, name: str, object_info: dict[str, Any], **options: Any) -> Run:
+def run_saved(client: HostClient, name: str | Path, object_info: dict[str, Any], **options: Any) -> Run:
     """Run a saved workflow, which must end well; ``options`` as in `HostClient.run`."""
     run = client.run(to_api(fitted(read(name), object_info), object_info), **options)
     assert run.ending == "execution_success", f"{run.error.get('node_type')}: {run.error.get('exception_message')}"

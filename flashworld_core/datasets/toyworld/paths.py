@@ -113,7 +113,7 @@ def sample_cameras(scene: Scene, views: int, width: int, height: int) -> Cameras
         FlashWorldError: views below 1, or no clear path found (does not happen for sampled scenes).
     """
     if views < 1:
-        raise FlashWorldError(f"sample_cameras: views must be at least 1, got {views}.")
+        raise FlashWorldError(f"views must be at least 1, got {views}.")
     rng = generator(scene.seed, scene.split, "path")
     kind = KINDS[int(rng.choice(len(KINDS), p=(0.34, 0.2, 0.14, 0.1, 0.22)))]
     fov = math.radians(rng.uniform(45, 65))
@@ -126,7 +126,7 @@ def sample_cameras(scene: Scene, views: int, width: int, height: int) -> Cameras
         if (views == 1 or REACH[0] <= reach <= REACH[1]) and is_clear(scene, poses[:, :3, 3]):
             break
     else:
-        raise FlashWorldError(f"sample_cameras: no clear path in the scene of seed {scene.seed}; use another seed.")
+        raise FlashWorldError(f"There is no clear path in the scene of seed {scene.seed}; use another seed.")
     focal = 0.5 * height / math.tan(fov / 2)
     k = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], dtype=torch.float32)
     return Cameras(torch.from_numpy(poses).float(), k.expand(views, 3, 3).clone(), width, height)
@@ -156,7 +156,7 @@ def novel_cameras(scene: Scene, cameras: Cameras, count: int) -> Cameras:
         FlashWorldError: an empty path, or a negative count.
     """
     if not len(cameras) or count < 0:
-        raise FlashWorldError(f"novel_cameras: needs a path and count >= 0, got {len(cameras)} poses, count {count}.")
+        raise FlashWorldError(f"Novel views need a path and count >= 0, got {len(cameras)} poses, count {count}.")
     rng = generator(scene.seed, scene.split, "novel")
     path = cameras.camera_to_world.detach().cpu().double().numpy()
     reach = np.linalg.norm(path[:, :3, 3] - path[0, :3, 3], axis=1).max()

@@ -39,7 +39,7 @@ def render_scene(scene: Scene, cameras: Cameras, supersample: int = 2, *, cull: 
         FlashWorldError: supersample below 1.
     """
     if supersample < 1:
-        raise FlashWorldError(f"render_scene: supersample must be at least 1, got {supersample}.")
+        raise FlashWorldError(f"supersample must be at least 1, got {supersample}.")
     width, height, views = cameras.width, cameras.height, len(cameras)
     poses = cameras.camera_to_world.detach().cpu().numpy().astype(np.float32)
     intrinsics = cameras.intrinsics.detach().cpu().numpy().astype(np.float32)

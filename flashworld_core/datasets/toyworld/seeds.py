@@ -21,9 +21,9 @@ def generator(seed: int, split: str, stream: str) -> np.random.Generator:
         FlashWorldError: an unknown split, or a seed outside 0 .. 2**63 - 1.
     """
     if split not in SPLITS:
-        raise FlashWorldError(f"toyworld: unknown split {split!r}; use one of {', '.join(SPLITS)}.")
+        raise FlashWorldError(f"There is no split {split!r}; use one of {', '.join(SPLITS)}.")
     if not 0 <= seed < 2**63:
-        raise FlashWorldError(f"toyworld: seed must lie in 0 .. 2**63 - 1, got {seed}.")
+        raise FlashWorldError(f"seed must lie in 0 .. 2**63 - 1, got {seed}.")
     return np.random.Generator(
         np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(SPLITS[split], STREAMS[stream])))
     )

@@ -71,7 +71,7 @@ def write_ply(
             metadata that is no JSON, or a file that cannot be written.
         Cancelled: ``should_stop`` answered True.
     """
-    where = "write_ply"
+    where = Path(path).name
     if sh_degree is None:
         sh_degree = gaussians.sh_degree
     if sh_degree not in range(len(SH_COEFFICIENTS)):
@@ -141,7 +141,7 @@ def read_ply(
             memory is taken.
         Cancelled: ``should_stop`` answered True.
     """
-    where = f"read_ply: {Path(path)}"
+    where = str(Path(path))
     if frame not in ("auto", "opencv", "opengl"):
         raise FlashWorldError(f'{where}: frame must be "auto", "opencv" or "opengl", got {frame!r}.')
     if invalid not in ("drop", "error"):
@@ -182,12 +182,12 @@ def ply_info(path: str | os.PathLike) -> dict:
         "properties": vertex.names if vertex else [],
         "elements": {e.name: e.count for e in header.elements},
         "comments": list(header.comments),
-        "metadata": metadata_from_comments(header.comments, "ply_info"),
+        "metadata": metadata_from_comments(header.comments, Path(path).name),
     }
     try:
         if vertex is None:
-            raise FlashWorldError("ply_info: no vertex element.")
-        layout = gaussian_layout(vertex, "ply_info")
+            raise FlashWorldError(f"{Path(path)} has no vertex element.")
+        layout = gaussian_layout(vertex, Path(path).name)
         info.update(gaussians=vertex.count, layout=layout.kind, sh_degree=layout.sh_degree)
         told = _told(layout, header.comments)
         info.update(kind=told.get(KIND, layout.shape), filter=told.get(FILTER, "classic"))

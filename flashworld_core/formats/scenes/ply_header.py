@@ -100,9 +100,9 @@ def read_ply_header(path: str | os.PathLike) -> PlyHeader:
     """
     try:
         with open(path, "rb") as stream:
-            return parse_ply_header(stream, f"read_ply_header: {Path(path)}")
+            return parse_ply_header(stream, str(Path(path)))
     except OSError as error:
-        raise FlashWorldError(f"read_ply_header: cannot open {Path(path)}: {error.strerror or error}.") from error
+        raise FlashWorldError(f"{Path(path)} cannot be opened: {error.strerror or error}.") from error
 
 
 def parse_ply_header(stream: BinaryIO, where: str) -> PlyHeader:

@@ -91,7 +91,7 @@ def write_stream(
             written.
         Cancelled: ``should_stop`` answered True; nothing is left behind.
     """
-    where = "write_stream"
+    where = Path(path).name
     if budget < 0:
         raise FlashWorldError(f"{where}: budget must be 0 or more, got {budget}.")
     if sh_degree is not None and sh_degree not in range(len(SH_COEFFICIENTS)):
@@ -126,7 +126,7 @@ def read_stream(path: str | os.PathLike) -> tuple[Gaussians, StreamInfo]:
     Raises:
         FlashWorldError: no file, no stream, or not as long as it says; checked before memory is taken.
     """
-    where = f"read_stream: {Path(path)}"
+    where = str(Path(path))
     try:
         content = np.fromfile(path, np.uint8)
     except OSError as error:

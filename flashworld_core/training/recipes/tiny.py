@@ -164,7 +164,7 @@ def tiny_umt5_config(
     from transformers import UMT5Config
 
     if d_model % heads:
-        raise FlashWorldError(f"tiny_umt5_config: d_model {d_model} must be a multiple of heads {heads}.")
+        raise FlashWorldError(f"d_model {d_model} must be a multiple of heads {heads}.")
     return UMT5Config(
         vocab_size=vocab_size,
         d_model=d_model,

@@ -194,7 +194,7 @@ def test_hostile_files(tmp_path):
     for name, content in changed.items():
         assert content != good, name
         path.write_bytes(content)
-        with pytest.raises(FlashWorldError, match="read_stream"):
+        with pytest.raises(FlashWorldError, match="s.fws"):
             read_stream(path)
     start = 16 + int.from_bytes(good[12:16], "little")
     path.write_bytes(good[:start] + (0).to_bytes(4, "little") + good[start + 4 :])
