@@ -284,7 +284,7 @@ def _check_type(name: str, annotation: str, value) -> None:
         elif "float" in annotation:
             fits, wanted = number and abs(item) < 1e9, "a number"
         elif "int" in annotation:
-            fits, wanted = number and isinstance(item, int) and 0 <= item < 1 << 31, "a whole number"
+            fits, wanted = number and isinstance(item, int) and 0 <= item < 1 << 31, "a whole number below 2^31"
         else:
             fits, wanted = isinstance(item, str), "text"
         if not fits:

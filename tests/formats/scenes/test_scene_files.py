@@ -68,5 +68,5 @@ def test_every_writer_has_the_options_it_lists(tmp_path, name):
     for option in FORMATS[name].options:
         if option in values:
             write_scene(tmp_path / ("a" + FORMATS[name].extensions[0]), one(), **{option: values[option]})
-    with pytest.raises(FlashWorldError, match="have no option 'colour'"):
+    with pytest.raises(FlashWorldError, match="have no option 'color'"):
         write_scene(tmp_path / ("a" + FORMATS[name].extensions[0]), one(), color=1)

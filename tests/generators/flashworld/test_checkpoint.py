@@ -254,17 +254,21 @@ def test_config_that_is_not_the_files(folder, config):
     with_config(transformer=dataclasses.asdict(config.transformer) | {"num_layers": 10**9})
     with pytest.raises(FlashWorldError, match="not its own"):
         load(folder)
-    with_config(transformer=dataclasses.asdict(config.transformer) | {"rope_max_seq_len": 10**12})
+    with_config(transformer=dataclasses.asdict(config.transformer) | {"rope_max_seq_len": 10**9})
     with pytest.raises(FlashWorldError, match="not its own"):
         load(folder)
+    with pytest.raises(FlashWorldError, match="rope_max_seq_len must be a whole number below"):
+        with_config(transformer=dataclasses.asdict(config.transformer) | {"rope_max_seq_len": 10**12})
     with_config(transformer=dataclasses.asdict(config.transformer) | {"attention_head_dim": 10**9})
     with pytest.raises(FlashWorldError, match=r"width 24 \(transformer.patch_embedding.weight\) instead of 2000000000"):
         load(folder)
-    with_config(num_points=10**12)
+    with_config(num_points=10**8)
     with pytest.raises(FlashWorldError, match="Gaussian channels 76 .* instead of"):
         load(folder)
-    with_config(transformer=dataclasses.asdict(config.transformer) | {"freq_dim": "many"})
-    with pytest.raises(FlashWorldError, match="No network can be built"):
+    with pytest.raises(FlashWorldError, match="freq_dim must be a whole number"):
+        with_config(transformer=dataclasses.asdict(config.transformer) | {"freq_dim": "many"})
+    with_config(transformer=dataclasses.asdict(config.transformer) | {"qk_norm": "some"})
+    with pytest.raises(FlashWorldError, match="do not fit|No network can be built"):
         load(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(FlashWorldError, match="not JSON"):
