@@ -267,9 +267,6 @@ def test_config_that_is_not_the_files(folder, config):
         load(folder)
     with pytest.raises(FlashWorldError, match="freq_dim must be a whole number"):
         with_config(transformer=dataclasses.asdict(config.transformer) | {"freq_dim": "many"})
-    with_config(transformer=dataclasses.asdict(config.transformer) | {"qk_norm": "some"})
-    with pytest.raises(FlashWorldError, match="do not fit|No network can be built"):
-        load(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(FlashWorldError, match="not JSON"):
         load(folder)
