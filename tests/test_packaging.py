@@ -42,3 +42,9 @@ def test_version_is_said_once_and_the_same(project):
     import flashworld_core
 
     assert flashworld_core.__version__ == project["project"]["version"]
+
+
+def test_no_folder_that_comfyui_takes_for_templates() -> None:
+    """It serves the first of these names alone: another beside ``workflows`` would hide the pack's templates."""
+    taken = ("example_workflows", "example", "examples", "workflow", "workflows")
+    assert [name for name in taken if (ROOT / name).exists()] == ["workflows"]

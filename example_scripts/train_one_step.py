@@ -1,4 +1,4 @@
-"""One optimizer step: fit Gaussians to images of a procedural world. Run: python examples/train_one_step.py"""
+"""One optimizer step: fit Gaussians to images of a procedural world. Run: python example_scripts/train_one_step.py"""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""A scene from one image: python examples/image_to_scene.py [IMAGE]"""
+"""A scene from one image: python example_scripts/image_to_scene.py [IMAGE]"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Images and depth of a scene along a camera path: python examples/render_path.py SCENE.ply"""
+"""Images and depth of a scene along a camera path: python example_scripts/render_path.py SCENE.ply"""
 
 import sys
 from pathlib import Path

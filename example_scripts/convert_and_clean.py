@@ -1,4 +1,4 @@
-"""A smaller, cleaner file in other formats: python examples/convert_and_clean.py SCENE.ply"""
+"""A smaller, cleaner file in other formats: python example_scripts/convert_and_clean.py SCENE.ply"""
 
 import sys
 from pathlib import Path
