@@ -58,15 +58,17 @@ def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
         return dict(given)
     values, rest = {}, list(given)
 
-    def take(name: str, kind: str, options: dict[str, Any]) -> None:
+    def take(name: str, kind: str, options: dict[str, Any], required: bool) -> None:
         if kind == "COMFY_DYNAMICCOMBO_V3":
             chosen = values[name] = pop(name)
             option = next((o for o in options["options"] if o["key"] == chosen), None)
             if option is None:
                 raise ValueError(f"{node['type']}: {name} cannot be {chosen!r}")
-            for inner, (type_, settings, _) in inputs_of({"input": option["inputs"]}).items():
-                take(f"{name}.{inner}", type_, settings)
+            for inner, (type_, settings, needed) in inputs_of({"input": option["inputs"]}).items():
+                take(f"{name}.{inner}", type_, settings, needed)
         elif kind in WIDGETS and not options.get("forceInput"):
+            if not rest and not required and "default" in options:
+                return  # newer than the file: the frontend keeps the widget's default, and so does the node
             values[name] = pop(name)
             if options.get("control_after_generate") or name in ("seed", "noise_seed"):
                 pop(name + "'s control")
@@ -78,8 +80,8 @@ def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{node['type']}: no value for {name}")
         return rest.pop(0)
 
-    for name, (kind, options, _) in inputs_of(info).items():
-        take(name, kind, options)
+    for name, (kind, options, required) in inputs_of(info).items():
+        take(name, kind, options, required)
     if rest:
         raise ValueError(f"{node['type']}: {len(rest)} widget values too many: {rest}")
     return values
