@@ -143,7 +143,8 @@ def test_memory_does_not_grow_with_the_scene(tmp_path, name):
 
     small, large = extra(400_000), extra(800_000)
     if name in ("splat", "ksplat", "compressed_ply"):
-        assert large - small < 400_000 * 14
+        # Threads meet by chance: how many pieces of a megabyte are alive at the peak differs by one or two.
+        assert large - small < 400_000 * 14 + 2e6
     assert large < 48e6  # a few pieces of a megabyte in each of a few threads
 
 
