@@ -24,7 +24,7 @@ middle = time.perf_counter()
 import flashworld_core
 package = time.perf_counter()
 from flashworld_core import Cameras, FlashWorldError, Gaussians
-import flashworld_core.formats, flashworld_core.scene
+import flashworld_core.formats.scenes, flashworld_core.ops.select
 end = time.perf_counter()
 sys.path.append("tests/nodes/standin")
 import comfy.model_management, comfy.utils, comfy_api.latest, folder_paths, server
