@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from viewer_tools import BACKGROUND, POSES, cameras, keep, picture, psnr, scene
 
@@ -15,7 +17,10 @@ pytestmark = pytest.mark.browser
 def opened(page, path, requests):
     page.on("request", lambda request: requests.append(request.url))
     page.goto(path.as_uri())
-    page.wait_for_function("window.viewer?.stats.count > 0")
+    # Asked from outside: the page lets nothing evaluate texts, which is how playwright waits within it.
+    end = time.monotonic() + 30
+    while not page.evaluate("window.viewer?.stats.count > 0") and time.monotonic() < end:
+        page.wait_for_timeout(50)
     page.evaluate("viewer.setSettings({background: '#204060'})")
     page.evaluate("viewer.settled()")
     return picture(page.evaluate("viewer.stage.canvas.toDataURL('image/png').split(',')[1]"))
