@@ -87,10 +87,11 @@ class Mixture:
         parts: the sets. Of kind "ood", those with cameras give paths, the others pictures and prompts; multi-view sets
             give paths too.
         views: input views of a sample.
-        width, height: pixels. Clips and pictures of the other orientation are prepared with the two exchanged, where
-            ``multiple`` allows it.
+        width, height: pixels.
         seed: of the run.
-        multiple: (columns, rows) widths and heights must be multiples of.
+        turn: prepare clips and pictures that stand upright where the model's views lie (or the other way round) with
+            width and height exchanged; not for samples that go through the networks together. Else their middle is
+            used, which is said once.
         notify: told how many clips are too short.
 
     Raises:
@@ -99,11 +100,11 @@ class Mixture:
 
     def __init__(
         self, parts: Sequence[Part], *, views: int, width: int, height: int, seed: int = 0,
-        multiple: tuple[int, int] = (1, 1), notify=logger.warning,
+        turn: bool = False, notify=logger.warning,
     ):  # fmt: skip
         self.views, self.width, self.height, self.seed = views, width, height, seed
-        self.turnable = width % multiple[1] == 0 and height % multiple[0] == 0
-        self.loads, self.failures = 0, {}
+        self.turn, self.notify = turn, notify
+        self.loads, self.failures, self.cropped = 0, {}, False
         self.parts: dict[str, list[tuple[Part, Tensor]]] = {}
         self.paths: list[tuple[Part, Tensor]] = []
         for part in parts:
@@ -190,9 +191,17 @@ class Mixture:
             )
 
     def _size(self, width: int, height: int) -> tuple[int, int]:
-        """The sample's size for a source of a size: the other way round where it stands upright and the model lies."""
-        if self.turnable and (width - height) * (self.width - self.height) < 0:
+        """The sample's size for a source of a size."""
+        if (width - height) * (self.width - self.height) >= 0:
+            return self.width, self.height
+        if self.turn:
             return self.height, self.width
+        if not self.cropped:
+            self.cropped = True
+            self.notify(
+                f"Clips of {width}x{height} are cropped to the shape of {self.width}x{self.height} views; samples that "
+                "go through the networks one by one could keep theirs."
+            )
         return self.width, self.height
 
     def _load(self, part: Part, clip: Clip, rng, kind: SampleKind, novel_views: int) -> Sample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from flashworld_core.cameras import Cameras
 from flashworld_core.datasets import ood_paths, windows
 from flashworld_core.datasets.draws import shuffled, stream
 from flashworld_core.datasets.index import ClipIndex, write_index
@@ -83,14 +85,9 @@ def test_weights_and_permutations():
 
 
 def test_sets_are_drawn_by_weight(data):
-    drawn = [data.mixture.parts["multiview"], []]
-    names = []
-    for number in range(400):
-        rng = stream(3, "multiview", number, "set")
-        names.append(int(rng.random() < 0.25))  # the first of weights 1 and 3
-    sources = [data.mixture.sample("multiview", n).source for n in range(40)]
-    assert sources == ["wildrgbd" if name else "dl3dv" for name in names[:40]]
-    assert abs(sum(names) / 400 - 0.25) < 0.07 and drawn[0]
+    sources = [data.mixture.sample("multiview", number).source for number in range(120)]
+    assert set(sources) == {"wildrgbd", "dl3dv"}
+    assert abs(sources.count("wildrgbd") / 120 - 0.25) < 0.13  # weights 1 and 3; three standard deviations
 
 
 def test_novel_cameras_are_in_the_input_path_frame_and_see_the_truth(indexed):
@@ -128,9 +125,7 @@ def test_lengths_without_meaning_are_divided_by_the_reach(indexed):
     sample = mixture.sample("multiview", 0, 2)
     scaled = sample.cameras.camera_to_world.clone()
     scaled[:, :3, 3] *= 1e-3
-    other = SimpleNamespace(
-        **{**vars(sample), "cameras": type(sample.cameras)(scaled, sample.cameras.intrinsics, 48, 32)}
-    )
+    other = dataclasses.replace(sample, cameras=Cameras(scaled, sample.cameras.intrinsics, 48, 32))
     first, second = (prepare(s, nano_config()) for s in (sample, other))
     assert torch.allclose(first.cameras, second.cameras, atol=1e-5)
     assert first.cameras[:VIEWS, 4:7].norm(dim=1).max() == pytest.approx(1 / 1.01, abs=1e-5)
@@ -189,7 +184,7 @@ def test_images_and_videos_have_no_cameras(data):
     assert image.images.shape == (1, 32, 48, 3) and image.views == 1 and not image.posed and not image.raymaps.any()
     assert video.views == VIEWS and not video.posed
     levels = video.images.mean((1, 2, 3)) * 40
-    assert torch.allclose(levels.diff(), torch.full((3,), 5.0), atol=0.2)  # frames at stride 5
+    assert torch.allclose(levels.diff(), torch.full((3,), 5.0), atol=0.4)  # frames at stride 5
 
 
 def test_upright_clips_are_prepared_upright(tmp_path):
@@ -199,10 +194,12 @@ def test_upright_clips_are_prepared_upright(tmp_path):
     (tmp_path / "set" / "a.txt").write_text("a")
     write_index("image_text", tmp_path / "set", tmp_path / "index", notify=lambda text: None)
     part = Part(ClipIndex(tmp_path / "index"), "ood")
-    sample = Mixture([part], views=2, width=48, height=32).sample("ood", 0, 1)
+    sample = Mixture([part], views=2, width=48, height=32, turn=True).sample("ood", 0, 1)
     assert sample.images.shape[1:3] == (48, 32) and (sample.cameras.width, sample.cameras.height) == (32, 48)
-    kept = Mixture([part], views=2, width=48, height=32, multiple=(16, 32)).sample("ood", 0, 1)
-    assert kept.images.shape[1:3] == (32, 48)
+    said = []
+    kept = Mixture([part], views=2, width=48, height=32, notify=said.append)
+    assert kept.sample("ood", 0, 1).images.shape[1:3] == kept.sample("ood", 1, 1).images.shape[1:3] == (32, 48)
+    assert len(said) == 1 and "cropped" in said[0]
 
 
 def test_clips_that_fail_are_replaced_counted_and_stop_a_run(tmp_path):

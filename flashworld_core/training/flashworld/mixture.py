@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...datasets.draws import stream
 from ...datasets.index import ClipIndex
 from ...datasets.mixture import Mixture, Part, Sample
 from ...errors import FlashWorldError
@@ -27,13 +28,18 @@ class MixtureData:
         config: the model's sizes.
         sources: of the recipe (`training.config.Source`); ``root`` is the folder of an index, empty for ToyWorld.
         seed: of the run.
+        turn: let upright clips keep their shape, see `Mixture`; only where samples go through the networks one by one
+            and the model's sizes allow it.
         toyworld: options of ToyWorld sources (split, simple, hold_out).
 
     Raises:
         FlashWorldError: a source without an index, or one that does not fit its kind or the model.
     """
 
-    def __init__(self, config: FlashWorldConfig, sources: Sequence, *, seed: int = 0, toyworld: dict | None = None):
+    def __init__(
+        self, config: FlashWorldConfig, sources: Sequence, *, seed: int = 0, turn: bool = False,
+        toyworld: dict | None = None,
+    ):  # fmt: skip
         if not sources:
             raise FlashWorldError("The recipe names no data; add a source to its list data.")
         self.config, self.seed = config, seed
@@ -42,7 +48,8 @@ class MixtureData:
         parts = [_part(source) for source in sources if source.name != "toyworld"]
         self.toyworld = ToyWorldData(config, seed, **(toyworld or {})) if toy else None
         size = {"views": config.views, "width": config.width, "height": config.height}
-        self.mixture = Mixture(parts, **size, seed=seed, multiple=(columns, rows)) if parts else None
+        turn = turn and config.width % rows == 0 and config.height % columns == 0
+        self.mixture = Mixture(parts, **size, seed=seed, turn=turn) if parts else None
         # ToyWorld beside sets on disk: its share among all sources of the kind.
         self.toy_share = {}
         for kind in {source.kind for source in sources}:
@@ -61,8 +68,6 @@ class MixtureData:
         share = self.toy_share.get(kind)
         if share is None:
             raise FlashWorldError(f"The recipe has no data of kind {kind}; it has {', '.join(sorted(self.toy_share))}.")
-        from ...datasets.draws import stream
-
         if share == 1.0 or (share > 0 and stream(self.seed, kind, number, "toyworld").random() < share):
             return self.toyworld.sample(kind, number, novel_views)
         return prepare(self.mixture.sample(kind, number, novel_views), self.config)
