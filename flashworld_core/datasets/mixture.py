@@ -129,9 +129,9 @@ class Mixture:
                 "listing, shards)."
             )
 
-    def kinds(self) -> set[str]:
-        """The kinds of samples it has."""
-        return set(self.parts)
+    def contents(self) -> list[tuple[Part, Tensor]]:
+        """Every set with the numbers of the clips that samples are drawn from; sets that give paths alone aside."""
+        return [part for parts in self.parts.values() for part in parts]
 
     def sample(self, kind: SampleKind, number: int, novel_views: int = 0) -> Sample:
         """The sample of a kind and number.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,10 +31,7 @@ def undistorted(image: Tensor, intrinsics: Tensor, model: str, coefficients: dic
     lens = [float(intrinsics[0, 0]), float(intrinsics[1, 1]), float(intrinsics[0, 2]), float(intrinsics[1, 2])]
     if displacement(model, coefficients, lens, (width, height)) < SMALLEST:
         return image, intrinsics
-    zoom = _zoom(lens, model, coefficients, width, height)
-    u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    u, v = _source(u, v, zoom, lens, model, coefficients)
-    grid = torch.from_numpy(np.stack([2 * u / width - 1, 2 * v / height - 1], -1)).to(image)
+    zoom, grid = _grid(tuple(lens), model, tuple(coefficients.items()), width, height)
     made = F.grid_sample(
         image.permute(2, 0, 1)[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
     )
@@ -40,6 +39,16 @@ def undistorted(image: Tensor, intrinsics: Tensor, model: str, coefficients: dic
     pinhole[0, 0] *= zoom
     pinhole[1, 1] *= zoom
     return made[0].permute(1, 2, 0), pinhole
+
+
+@functools.lru_cache(maxsize=4)  # the frames of a clip share their lens
+def _grid(lens: tuple, model: str, coefficients: tuple, width: int, height: int) -> tuple[float, Tensor]:
+    """The zoom, and where the pinhole's pixels come from: [H, W, 2] float32 in [-1, 1], as `grid_sample` takes it."""
+    named = dict(coefficients)
+    zoom = _zoom(lens, model, named, width, height)
+    u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    u, v = _source(u, v, zoom, lens, model, named)
+    return zoom, torch.from_numpy(np.stack([2 * u / width - 1, 2 * v / height - 1], -1)).float()
 
 
 def _source(u, v, zoom: float, lens, model: str, coefficients) -> tuple[np.ndarray, np.ndarray]:

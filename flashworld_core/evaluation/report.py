@@ -79,9 +79,7 @@ def _table(models: Mapping[str, Mapping[str, Figure]]) -> str:
     head = "".join(f"<th>{html.escape(model)}</th>" for model in models)
     rows = []
     for name in order:
-        cells = "".join(
-            f"<td class=number>{figures[name] if name in figures else '–'}</td>" for figures in models.values()
-        )
+        cells = "".join(f"<td class=number>{figures.get(name, '–')}</td>" for figures in models.values())
         what = html.escape(MEANING.get(name, ""))
         rows.append(f"<tr><td>{html.escape(name.replace('_', ' '))}</td>{cells}<td class=what>{what}</td></tr>")
     return f"<table><tr><th></th>{head}<th></th></tr>{''.join(rows)}</table>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -71,6 +71,12 @@ class MixtureData:
         if share == 1.0 or (share > 0 and stream(self.seed, kind, number, "toyworld").random() < share):
             return self.toyworld.sample(kind, number, novel_views)
         return prepare(self.mixture.sample(kind, number, novel_views), self.config)
+
+    def prompts(self) -> Iterator[str]:
+        """All prompts of the sets on disk, one after another."""
+        for part, numbers in self.mixture.contents() if self.mixture else ():
+            for number in numbers.tolist():
+                yield part.index.clip(number).prompt
 
     def __getitem__(self, key: tuple[str, int, int]) -> PreparedScene:
         return self.sample(*key)
