@@ -263,8 +263,11 @@ class Mixture:
         if kind != "clip":
             path, index = ood_paths.made_up_path(rng, kind, self.views, width, height)
             return path, index, False
-        part, usable = self.paths[choice(rng, {i: part.weight for i, (part, _) in enumerate(self.paths)})]
-        clip = part.index.clip(int(usable[int(rng.integers(len(usable)))]))
+        for _ in range(_CLIPS):  # upright pictures get upright clips' paths, where there are any
+            part, usable = self.paths[choice(rng, {i: part.weight for i, (part, _) in enumerate(self.paths)})]
+            clip = part.index.clip(int(usable[int(rng.integers(len(usable)))]))
+            if (clip.size[0] - clip.size[1]) * (width - height) >= 0:
+                break
         frames, _ = self._window(part, clip, rng, 0)
         cameras = fitted_cameras(clip, frames, width, height)
         return cameras, int(rng.integers(self.views)), clip.metric

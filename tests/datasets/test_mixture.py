@@ -252,3 +252,25 @@ def test_clips_too_short_are_said_to_be_left_out(indexed):
     index.frames[1] = 20
     Mixture([Part(index, "multiview", strides=(9,))], views=4, width=48, height=32, notify=said.append)
     assert said == ["1 of 2 clips of wildrgbd are left out: they have fewer than 28 frames."]
+
+
+def test_upright_pictures_get_upright_paths(indexed, tmp_path, monkeypatch):
+    from flashworld_core.media.export import save_png
+
+    for name, shape in (("lying", (40, 60, 3)), ("upright", (60, 40, 3))):
+        save_png(tmp_path / "set" / f"{name}.png", torch.rand(*shape))
+        (tmp_path / "set" / f"{name}.txt").write_text(name)
+    write_index("image_text", tmp_path / "set", tmp_path / "index", notify=lambda text: None)
+    wild, dl3dv = ClipIndex(indexed["wildrgbd"]), ClipIndex(indexed["dl3dv"])
+    clip = wild.clip
+    monkeypatch.setattr(wild, "clip", lambda number: dataclasses.replace(clip(number), size=(48, 72)))
+    parts = [
+        Part(ClipIndex(tmp_path / "index"), "ood"),
+        Part(wild, "ood", strides=(3,)),
+        Part(dl3dv, "ood", strides=(3,)),
+    ]
+    mixture = Mixture(parts, views=VIEWS, width=48, height=32, turn=True)
+    monkeypatch.setattr(ood_paths, "KINDS", {"clip": 1.0})
+    for number in range(12):
+        sample = mixture.sample("ood", number, 0)
+        assert sample.metric == (sample.prompt == "upright")  # WildRGB-D's lengths are meters
