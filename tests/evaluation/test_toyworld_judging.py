@@ -139,12 +139,21 @@ def test_command_compares_two_models(tmp_path, monkeypatch, capsys):
 def test_command_refuses_what_it_cannot_do(tmp_path):
     with pytest.raises(FlashWorldError, match="Say what to judge on"):
         evaluate.run(options("tiny", "--out", tmp_path))
+    for words in (["tiny", "--toyworld", 1], ["--toyworld", 1, "--out", tmp_path]):
+        with pytest.raises(FlashWorldError, match="Give the model to judge and --out"):
+            evaluate.run(options(*words))
     with pytest.raises(FlashWorldError, match="At most two models"):
         evaluate.run(options("a", "b", "c", "--toyworld", 1, "--out", tmp_path))
     with pytest.raises(FlashWorldError, match="cannot be read"):
         evaluate.run(options("tiny", "--prompts", tmp_path / "none.txt", "--out", tmp_path))
     with pytest.raises(FlashWorldError, match="There is no model 'nothing'"):
         evaluate.run(options("nothing", "--toyworld", 1, "--out", tmp_path))
+
+
+def test_older_form_of_the_command(monkeypatch, capsys):
+    monkeypatch.setattr("flashworld_core.training.recipes.tiny.evaluate", lambda *of: {"of": [str(one) for one in of]})
+    evaluate.run(options("--model", "folder", "--scenes", 3, "--text-only"))
+    assert json.loads(capsys.readouterr().out) == {"of": ["folder", "3", "True"]}
 
 
 def test_report_shows_what_one_model_lacks(tmp_path):

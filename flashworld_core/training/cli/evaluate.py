@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import re
 import sys
 from pathlib import Path
@@ -11,11 +12,11 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="tiny, or paths of models; two are compared")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="tiny, or paths of models; two are compared")
     parser.add_argument("--toyworld", type=int, metavar="N", help="judge on N held-out ToyWorld scenes")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="judge on prompts, one a line")
     parser.add_argument("--worldscore", type=Path, metavar="FILE", help="its list of scenes; writes its folders")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; gone on with if there")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the figures; gone on with if there")
     parser.add_argument(
         "--given", choices=("image", "text", "both"), default="both", help="to ToyWorld scenes (%(default)s)"
     )
@@ -30,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text-encoder", type=Path, metavar="PATH", help="for models that bring none")
     parser.add_argument("--vae", type=Path, metavar="PATH", help="for models that bring none")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    older = parser.add_argument_group(
+        "the older form", "prints PSNR of held-out ToyWorld scenes as JSON and writes nothing"
+    )
+    older.add_argument("--model", type=Path, metavar="FOLDER")
+    older.add_argument("--scenes", type=int, default=32)
+    older.add_argument("--text-only", action="store_true", help="give the prompts without pictures")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -43,6 +50,13 @@ def run(options: argparse.Namespace) -> None:
     from ...generators import load_model
     from ...media.export import save_json
 
+    if options.model is not None:
+        from ..recipes import tiny
+
+        print(json.dumps(tiny.evaluate(options.model, options.scenes, options.text_only), indent=1))
+        return
+    if not options.models or options.out is None:
+        raise FlashWorldError("Give the model to judge and --out with a folder for its figures.")
     if len(options.models) > 2:
         raise FlashWorldError("At most two models are compared at once.")
     if options.toyworld is None and options.prompts is None and options.worldscore is None:
