@@ -8,9 +8,13 @@ import logging
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..cameras import Cameras
 from ..errors import FlashWorldError
+from ..trajectories.names import EASINGS, PRESETS
+
+if TYPE_CHECKING:
+    from ..cameras import Cameras
 
 MAX_COUNT = 100_000  # of views and the like
 
@@ -82,9 +86,6 @@ UP = ("auto", "none", "y", "z")  # none: as the file is, y down
 
 
 def add_trajectory_arguments(parser: argparse.ArgumentParser, default: str | None) -> None:
-    from ..trajectories.keyframes import EASINGS
-    from ..trajectories.presets import PRESETS
-
     presets = "; ".join(
         f"{p.name} ({p.description.rstrip('.')}; {p.default_amount:g} {p.unit})"
         if p.unit
@@ -134,8 +135,6 @@ def add_trajectory_arguments(parser: argparse.ArgumentParser, default: str | Non
 
 def is_path_file(options) -> bool:
     """Whether --trajectory names a file or folder, not a preset."""
-    from ..trajectories.presets import PRESETS
-
     return options.trajectory.split("+")[0].split(":")[0] not in PRESETS
 
 
@@ -155,7 +154,7 @@ def trajectory(
         up, dataparser: for files, see `formats.cameras.read_cameras`.
     """
     from ..formats.cameras import read_cameras
-    from ..trajectories.presets import PRESETS, make_trajectory
+    from ..trajectories.presets import make_trajectory
 
     name = options.trajectory
     if is_path_file(options):
