@@ -211,6 +211,8 @@ class ModelFile:
         found: parts that lie beside the model, by the names of ``parts``.
         convert: ``convert(target, dtype, progress=)`` writes the model as one safetensors file and returns its path;
             None: the generator has no such form.
+        check: ``check(request) -> list[str]``, as `Generator.check`, for what can be told before anything is loaded;
+            None: only the loaded model can tell.
     """
 
     info: GeneratorInfo
@@ -219,3 +221,4 @@ class ModelFile:
     compute_dtype: str | None = None
     found: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     convert: Callable[..., Path] | None = None
+    check: Callable[[Request], list[str]] | None = None

@@ -10,12 +10,14 @@ from ...checkpoints.identify import CHECKPOINT
 from ...errors import FlashWorldError
 from ...models.wan_vae import find_vae
 from ...progress import Progress
-from ..base import ModelFile
+from ..base import ModelFile, Request
 from . import checkpoint, export
+from .conditioning import check_request
 from .config import FlashWorldConfig
 from .memory import memory_plan
 from .pipeline import FlashWorldModel, info_of
 from .presets import OFFICIAL_LICENSE, official_config
+from .remarks import remarks
 
 
 def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> ModelFile:
@@ -52,6 +54,10 @@ def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> Mode
             path, target, dtype, config=given, progress=progress.report, should_stop=progress.should_stop
         )
 
+    def check(request: Request) -> list[str]:
+        check_request(config, request)
+        return remarks(config, request)
+
     parameters = sum(math.prod(entry.shape) for entry in weights.entries.values())
     return ModelFile(
         info_of(config, manifest.license, parameters),
@@ -60,6 +66,7 @@ def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> Mode
         manifest.compute_dtype,
         {name: place for name, place in beside.items() if place is not None},
         convert,
+        check,
     )
 
 
