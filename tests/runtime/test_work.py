@@ -99,4 +99,4 @@ def test_what_is_counted_is_what_is_done(small_pieces, monkeypatch):
         with torch.no_grad(), in_pieces(progress, expected // 1000, CPU):
             network(torch.zeros(1, 3, 20, 30))
         assert calls[-1] == progress.done == turn * (expected // 1000)
-    assert calls == sorted(calls) and len(calls) > 100
+    assert calls == sorted(calls) and len(calls) > 10
