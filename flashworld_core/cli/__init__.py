@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
-import threading
 
 from .. import __version__
 from ..errors import Cancelled, FlashWorldError
+from .interrupts import STOPPED, Interrupts
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,24 +35,20 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     options = None
-    try:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _terminate)  # as Ctrl-C: what is half written goes
-        options = build_parser().parse_args(argv)
-        logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING, format="%(message)s")
-        for name in ("PIL", "numba", "matplotlib", "libav"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        options.run(options)
-    except (KeyboardInterrupt, Cancelled):
-        print("\nStopped; no file is half written.", file=sys.stderr)
-        return 130
-    except (FlashWorldError, OSError) as error:
-        if options is not None and options.debug:
-            raise
-        print(f"flashworld: {error}", file=sys.stderr)
-        return 1
+    with Interrupts() as interrupts:
+        try:
+            options = build_parser().parse_args(argv)
+            logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING, format="%(message)s")
+            for name in ("PIL", "numba", "matplotlib", "libav"):
+                logging.getLogger(name).setLevel(logging.WARNING)
+            interrupts.watch()
+            options.run(options)
+        except (KeyboardInterrupt, Cancelled):
+            print("\nStopped; no file is half written.", file=sys.stderr)
+            return STOPPED
+        except (FlashWorldError, OSError) as error:
+            if options is not None and options.debug:
+                raise
+            print(f"flashworld: {error}", file=sys.stderr)
+            return 1
     return 0
-
-
-def _terminate(*_) -> None:
-    raise KeyboardInterrupt

@@ -30,6 +30,11 @@ def size(text: str) -> tuple[int, int]:
     return width, height
 
 
+def size_or_picture(text: str) -> tuple[int, int] | str:
+    """As `size`, or "picture"."""
+    return text if text == "picture" else size(text)
+
+
 def positive(text: str) -> int:
     try:
         value = int(text)
@@ -166,7 +171,7 @@ def trajectory(
             name,
             *(options.image_size or ()),
             view_size=(width, height),
-            fit_mixed=options.size is not None,
+            fit_mixed=isinstance(options.size, tuple),
             up=up,
             dataparser=dataparser,
         )

@@ -213,6 +213,8 @@ class ModelFile:
             None: the generator has no such form.
         check: ``check(request) -> list[str]``, as `Generator.check`, for what can be told before anything is loaded;
             None: only the loaded model can tell.
+        operations: ``operations(views=, height=, width=, steps=) -> int``, the floating-point operations of a
+            generation, with the model's own as defaults; None: nobody has counted them.
     """
 
     info: GeneratorInfo
@@ -222,3 +224,4 @@ class ModelFile:
     found: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     convert: Callable[..., Path] | None = None
     check: Callable[[Request], list[str]] | None = None
+    operations: Callable[..., int] | None = None

@@ -18,6 +18,7 @@ from .memory import memory_plan
 from .pipeline import FlashWorldModel, info_of
 from .presets import OFFICIAL_LICENSE, official_config
 from .remarks import remarks
+from .work import work_of
 
 
 def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> ModelFile:
@@ -67,6 +68,7 @@ def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> Mode
         {name: place for name, place in beside.items() if place is not None},
         convert,
         check,
+        functools.partial(operations, config),
     )
 
 
@@ -77,4 +79,22 @@ def published_model() -> ModelFile:
         raise FlashWorldError(f"The published weights do not come with this package: {CHECKPOINT}, and give its path.")
 
     config = official_config()
-    return ModelFile(info_of(config, OFFICIAL_LICENSE), load_parts, functools.partial(memory_plan, config))
+    return ModelFile(
+        info_of(config, OFFICIAL_LICENSE),
+        load_parts,
+        functools.partial(memory_plan, config),
+        operations=functools.partial(operations, config),
+    )
+
+
+def operations(
+    config: FlashWorldConfig,
+    *,
+    views: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    steps: int | None = None,
+) -> int:
+    """Count the floating-point operations of a generation; what is not given is the model's own."""
+    size = views or config.views, height or config.height, width or config.width
+    return work_of(config, *size, steps or len(config.timestep_indices)).total

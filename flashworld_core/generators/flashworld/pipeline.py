@@ -22,6 +22,7 @@ from .config import FlashWorldConfig
 from .memory import choose_chunk, memory_plan
 from .remarks import remarks
 from .sampler import FewStepSampler, SamplerStep
+from .work import work_of
 
 if TYPE_CHECKING:
     from ...models.wan_vae import FrameEncoder
@@ -130,6 +131,10 @@ class FlashWorldModel:
         return memory_plan(
             self.config, **size, dtype=self.dtype, device_type=device_type, views_per_chunk=views_per_chunk
         )
+
+    def operations(self, *, views: int, height: int, width: int, steps: int | None = None) -> int:
+        """Count the floating-point operations of a generation, see `work.work_of`; steps None: the model's own."""
+        return work_of(self.config, views, height, width, steps or len(self.config.timestep_indices)).total
 
     def generate(self, request: Request, run: RunOptions | None = None) -> Generation:
         """Generate a scene from an image and/or a prompt along a camera path.
