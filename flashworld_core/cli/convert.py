@@ -63,8 +63,8 @@ def add_command(commands) -> None:
         type=size,
         default=None,
         metavar="WxH",
-        help="size of OUT's pictures: focal lengths are scaled, another shape is cropped about the center; also the size "
-        "of IN's, where neither IN nor --image-size says it",
+        help="size of OUT's pictures: focal lengths are scaled, another shape is cropped about the center; also the "
+        "size of IN's, where neither IN nor --image-size says it",
     )
     path.add_argument(
         "--image-size", type=size, default=None, metavar="WxH", help="size of IN's pictures, where IN does not say it"
@@ -167,8 +167,8 @@ def convert_scene(options, source: Path, targets: dict[Path, str | None]) -> Non
         scene = budget(scene, options.max_gaussians)
     if options.sh_degree is not None and options.sh_degree > scene.sh_degree:
         say(
-            f"The scene has color bands up to degree {scene.sh_degree}: degree {options.sh_degree} adds zeros, which makes "
-            "the file larger and the scene no better."
+            f"The scene has color bands up to degree {scene.sh_degree}: degree {options.sh_degree} adds zeros, which "
+            "makes the file larger and the scene no better."
         )
     for target, name in targets.items():
         name = name or format_of_name(target)

@@ -16,8 +16,8 @@ def add_command(commands) -> None:
         help="make a scene from a picture and/or a sentence",
         description="Make a 3D Gaussian scene from a picture, a sentence, or both, along a camera path. Writes "
         "OUT/scene.ply, OUT/cameras.json (the path, as a request), OUT/path.mp4, OUT/contact_sheet.png and "
-        "OUT/report.json. Several pictures, prompts or seeds make a scene each, in a folder of its own, and one contact "
-        "sheet of all; the model is loaded once.",
+        "OUT/report.json. Several pictures, prompts or seeds make a scene each, in a folder of its own, and one "
+        "contact sheet of all; the model is loaded once.",
     )
     parser.add_argument(
         "--image",
@@ -38,8 +38,8 @@ def add_command(commands) -> None:
         "--request",
         type=Path,
         metavar="FILE",
-        help="an official FlashWorld request JSON: picture, prompt, cameras and size from one file; or .jsonl: one scene "
-        f"a line, objects with the keys {', '.join(LIST_KEYS)}",
+        help="an official FlashWorld request JSON: picture, prompt, cameras and size from one file; or .jsonl: one "
+        f"scene a line, objects with the keys {', '.join(LIST_KEYS)}",
     )
     parser.add_argument(
         "--image-index", type=int, default=None, metavar="N", help="which view shows the picture, from 0 (default 0)"
@@ -77,7 +77,7 @@ def add_command(commands) -> None:
         type=size_or_picture,
         default=None,
         metavar="WxH|picture",
-        help="size of the generation views; picture: its shape at the model's number of pixels; default the model's own",
+        help="size of the generation views; picture: its shape, with as many pixels as the model's own (default: those)",
     )
     views.add_argument(
         "--video-size", type=size, default=None, metavar="WxH", help="size of the video; default at least 384 wide"

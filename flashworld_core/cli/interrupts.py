@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -73,7 +74,5 @@ class Interrupts:
 
 def _write(text: str) -> None:
     """To the terminal, past a stream that the main thread may hold."""
-    try:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # no terminal, a captured stream
         os.write(sys.stderr.fileno(), text.encode())
-    except (OSError, ValueError, AttributeError):  # no terminal, a captured stream
-        pass

@@ -48,9 +48,9 @@ def add_command(commands) -> None:
         "--maps",
         choices=("npy", "png16", "npz", "none"),
         default="npy",
-        help="how depth is written as numbers. npy: a float32 file a view; png16: a 16-bit picture a view, smallest, with "
-        "world units per step in scale.json; npz: one compressed float32 file. png16 and npz write normals too; none: "
-        "only the colored pictures (%(default)s)",
+        help="how depth is written as numbers. npy: a float32 file a view; png16: a 16-bit picture a view, smallest, "
+        "with world units per step in scale.json; npz: one compressed float32 file. png16 and npz write normals too; "
+        "none: only the colored pictures (%(default)s)",
     )
     add_trajectory_arguments(parser, "orbit")
     parser.set_defaults(run=run)

@@ -71,7 +71,7 @@ def check_request(config: FlashWorldConfig, request: Request) -> None:
     width, height = request.size or (request.cameras.width, request.cameras.height)
     count = len(request.cameras) if request.views is None else request.views
     check_views(config, width, height, count, request.images[0].view if request.images else 0)
-    _timestep_indices(config, request.steps)
+    shifted_schedule(config.shift, SCHEDULE_ENTRIES).select(_timestep_indices(config, request.steps))
 
 
 def prepare_request(
