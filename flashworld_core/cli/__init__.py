@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 
 from .. import __version__
 from ..errors import Cancelled, FlashWorldError
+from ..runtime.threads import set_short_spin
 from .interrupts import STOPPED, Interrupts
 
 
@@ -34,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a file's name must not be what ends a finished command
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    set_short_spin()
     options = None
     with Interrupts() as interrupts:
         try:
@@ -52,3 +55,17 @@ def main(argv: list[str] | None = None) -> int:
             print(f"flashworld: {error}", file=sys.stderr)
             return 1
     return 0
+
+
+def program() -> None:
+    """The program ``flashworld``: run the command line and end the process.
+
+    After an error or Ctrl-C it ends without taking the libraries apart, which takes seconds on a busy machine and
+    aborts the process where one of them is still compiling.
+    """
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code:
+        os._exit(code)
+    sys.exit(0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..checkpoints import DTYPES
+from ..progress import duration
 from .arguments import add_trajectory_arguments, device_name, device_of, positive, say, size, size_or_picture
 from .jobs import LIST_KEYS, jobs_of, seeds
-from .progress import announced, duration
+from .progress import announced
 
 
 def add_command(commands) -> None:
@@ -77,7 +78,7 @@ def add_command(commands) -> None:
         type=size_or_picture,
         default=None,
         metavar="WxH|picture",
-        help="size of the generation views; picture: its shape, with as many pixels as the model's own (default: those)",
+        help="size of the generation views; picture: its shape, with as many pixels as the model's own (the default)",
     )
     views.add_argument(
         "--video-size", type=size, default=None, metavar="WxH", help="size of the video; default at least 384 wide"

@@ -8,18 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 
+from ..progress import duration
+
 QUIET_SECONDS = 10.0  # the longest silence where there is no terminal
 
 
-def duration(seconds: float) -> str:
-    """ "42 s", "3 min", "2.5 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 @contextlib.contextmanager
-def announced(text: str, after: float = 0.6) -> Iterator[None]:
+def announced(text: str, after: float = 0.3) -> Iterator[None]:
     """Print ``text`` if the work inside takes longer than ``after`` seconds: quick things stay silent."""
     timer = threading.Timer(after, lambda: print(text, file=sys.stderr, flush=True))
     timer.daemon = True
