@@ -58,6 +58,7 @@ def jobs_of(options, info: GeneratorInfo, steps) -> list[Job]:
     Raises:
         FlashWorldError: nothing to make a scene from, files that are missing, lists of different lengths.
     """
+    _said.clear()
     if options.request is not None:
         if options.image or (options.request.suffix.lower() in (".jsonl", ".ndjson") and options.prompt):
             raise FlashWorldError("--request brings its own pictures and prompts; leave out --image.")
