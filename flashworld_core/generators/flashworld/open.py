@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from ...checkpoints.identify import CHECKPOINT
+from ...checkpoints.quantized import is_marker
 from ...errors import FlashWorldError
 from ...models.wan_vae import find_vae
 from ...progress import Progress
@@ -52,7 +53,7 @@ def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> Mode
             path, target, dtype, config=given, progress=progress.report, should_stop=progress.should_stop
         )
 
-    parameters = sum(math.prod(entry.shape) for entry in weights.entries.values())
+    parameters = sum(math.prod(entry.shape) for name, entry in weights.entries.items() if not is_marker(name))
     return ModelFile(
         info_of(config, manifest.license, parameters),
         load_parts,
