@@ -38,6 +38,7 @@ from .cameras import raymaps
 from .conditioning import Conditions, rendering_cameras
 from .config import FlashWorldConfig
 from .gaussian_decoder import GaussianDecoder
+from .inference import TextKeys
 from .transformer import FlashWorldTransformer
 
 
@@ -213,9 +214,9 @@ class FewStepSampler:
                     state.network_input = self.assemble_constants(conditions, state.image_latents, device)
                 self.assemble_variables(state.network_input, state.x, state.feedback)
                 state.feedback = None  # written; what it held is free for the pass
-                velocity, features = self.transformer(
-                    state.network_input, timestep.to(device), conditions.text.to(device)
-                )
+                if state.text is None:
+                    state.text = self.transformer.text_keys(conditions.text.to(device))
+                velocity, features = self.transformer(state.network_input, timestep.to(device), state.text)
                 return x0_from_velocity(state.x, velocity, sigma), features
 
         return retry_on_oom(self.stages, "transformer", self.chunk, work)
@@ -303,12 +304,14 @@ class _State:
         x: [1, C, T, h, w] noisy latents.
         image_latents: [C, h, w] of the picture, or None.
         network_input: the transformer's, made on its device at the first step.
+        text: what the transformer made of the text, on its device, at the first step.
         feedback: the last step's features and latents of its renders, until they stand in ``network_input``.
     """
 
     x: Tensor
     image_latents: Tensor | None
     network_input: Tensor | None = None
+    text: Tensor | TextKeys | None = None
     feedback: tuple[Tensor, Tensor] | None = None
 
 
