@@ -187,10 +187,10 @@ def model_path(name: str) -> Path:
 
 def plan_lines(plan) -> list[str]:
     """The memory a generation at the model's own size needs, in words."""
-    precision = str(plan.dtype).removeprefix("torch.")
+    renderer = f", rendered by {plan.renderer}" if plan.renderer and plan.device_type != "cpu" else ""
     return [
-        f"Memory in {precision} at that size: {_size(plan.peak(()))} with one network loaded at a time, "
-        f"{_size(plan.peak())} with all of them",
+        f"Memory in {plan.precision} at that size{renderer}: {_size(plan.peak(()))} with one network loaded at a "
+        f"time, {_size(plan.peak())} with all of them",
         *(
             []
             if plan.device_type == "cpu"

@@ -223,6 +223,16 @@ def has_backend(name: Backend) -> bool:
     return _load_backend(name, torch.device("cpu"))[0] == name
 
 
+def expected_backend(device_type: str) -> str:
+    """The backend that "auto" will take on a device, as far as is known without loading any.
+
+    On a machine without such a device it is the best one there is.
+    """
+    order = _AUTO.get(device_type, _AUTO_ELSEWHERE)
+    present = device_type == "cpu" or getattr(torch, device_type).is_available()
+    return next((name for name in order if not (present and name in _missing)), order[-1])
+
+
 def _load_backend(wanted: str, device: torch.device):
     """Load the wanted backend, or the next one that loads, and log the choice with its reason once.
 

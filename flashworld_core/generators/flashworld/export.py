@@ -18,15 +18,14 @@ from torch import Tensor, nn
 from ...checkpoints import DTYPES, QUANTIZED
 from ...checkpoints.assign import single_precision_names, target_dtype
 from ...checkpoints.manifest import Manifest
-from ...checkpoints.open import FP8, WeightFile
-from ...checkpoints.quantized import MARKER, SCALE, WEIGHT, marker, quantize
+from ...checkpoints.quantized import SCALE
 from ...checkpoints.write import nbytes, write_safetensors
 from ...errors import FlashWorldError
 from ...formats.files import atomic_writer
 from .checkpoint import build_parts, check_parts, config_of, open_checkpoint
-from .checkpoint_names import PARTS
 from .config import FlashWorldConfig
 from .pipeline import NAME
+from .quantization import read_stored, stored_tensors
 from .transformer import FlashWorldTransformer
 
 if TYPE_CHECKING:
@@ -81,73 +80,10 @@ def convert(
     tensors = stored_tensors(weights, modules, dtype)
     _check_space(target, sum(nbytes(*spec) for spec in tensors.values()))
     with atomic_writer(target) as stream:
-        read = functools.partial(_read, weights, tensors)
+        read = functools.partial(read_stored, weights, tensors)
         write_safetensors(stream, tensors, read, manifest.metadata(), progress=progress, should_stop=should_stop)
     logger.info("%s written: %d tensors.", target, len(tensors))
     return target
-
-
-def stored_tensors(
-    weights: WeightFile, modules: Mapping[str, nn.Module], dtype: str | None
-) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Shapes and types, by name, of what `convert` writes.
-
-    Raises:
-        FlashWorldError: a source in 8 bits.
-    """
-    quantized = getattr(torch, QUANTIZED[dtype]) if dtype in QUANTIZED else None
-    rest = "bf16" if dtype in QUANTIZED else dtype
-    tensors = {}
-    for part in PARTS:
-        keep = single_precision_names(modules[part])
-        in_eight_bits = set() if quantized is None else eight_bit_weights(part, modules[part])
-        for name, entry in weights.entries.items():
-            if not name.startswith(f"{part}."):
-                continue
-            if entry.dtype is None or entry.dtype in (*FP8, torch.int8):
-                raise FlashWorldError(f"{name} in {weights.path} is stored in 8 bits; use the original.")
-            if name in in_eight_bits:
-                layer = name.removesuffix(WEIGHT)
-                # The decoder is small: its weights are stored in the more exact of the two types, for any choice.
-                stored = quantized if part == PARTS[0] else torch.int8
-                tensors[name] = (entry.shape, stored)
-                tensors[layer + SCALE] = ((entry.shape[0], 1), torch.float32)
-                tensors[layer + MARKER] = (tuple(marker(stored).shape), torch.uint8)
-            elif rest is None:
-                tensors[name] = (entry.shape, entry.dtype)
-            else:
-                tensors[name] = (entry.shape, target_dtype(name, entry.dtype, getattr(torch, DTYPES[rest]), keep))
-    return tensors
-
-
-def eight_bit_weights(part: str, module: nn.Module) -> set[str]:
-    """The weights that "fp8" and "int8" store in 8 bits, by their names in the file.
-
-    They are the linear layers of the transformer's blocks, 98 % of it, which stay in 8 bits when loaded, and the
-    decoder's convolutions, which are multiplied out then. Embeddings, modulation and the two ends stay as they are.
-    """
-    if part == PARTS[0]:
-        return {f"{part}.{n}{WEIGHT}" for n, m in module.named_modules() if n.startswith("blocks.") and _is_linear(m)}
-    return {f"{part}.{n}{WEIGHT}" for n, m in module.named_modules() if n.startswith("decoder.") and _is_conv(m)}
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear)
-
-
-def _is_conv(module: nn.Module) -> bool:
-    return isinstance(module, (nn.Conv2d, nn.Conv3d))
-
-
-def _read(weights: WeightFile, tensors: Mapping[str, tuple], name: str) -> Tensor:
-    """The tensor `convert` stores under ``name``. A weight in 8 bits is read twice: for its scale, and for itself."""
-    if name in weights.entries:
-        tensor, dtype = weights.read(name), tensors[name][1]
-        return quantize(tensor, dtype)[0] if dtype in (*FP8, torch.int8) else tensor
-    if name.endswith(SCALE):
-        weight = name.removesuffix(SCALE) + WEIGHT
-        return quantize(weights.read(weight), tensors[weight][1])[1]
-    return marker(tensors[name.removesuffix(MARKER) + WEIGHT][1])
 
 
 def _check_space(target: Path, needed: int) -> None:

@@ -17,6 +17,7 @@ from .config import FlashWorldConfig
 from .memory import memory_plan
 from .pipeline import FlashWorldModel, info_of
 from .presets import OFFICIAL_LICENSE, official_config
+from .quantization import stored_in_eight_bits
 
 
 def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> ModelFile:
@@ -57,7 +58,7 @@ def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> Mode
     return ModelFile(
         info_of(config, manifest.license, parameters),
         load_parts,
-        functools.partial(memory_plan, config),
+        functools.partial(memory_plan, config, stored=stored_in_eight_bits(weights)),
         manifest.compute_dtype,
         {name: place for name, place in beside.items() if place is not None},
         convert,

@@ -13,6 +13,7 @@ from ...checkpoints.assign import cast
 from ...errors import FlashWorldError
 from ...flow.noise import SeededNoise
 from ...gaussians import GENERATOR, MODEL_ID, SEED, VERSION, Gaussians
+from ...models.quantized_linear import quantized_dtype
 from ...models.umt5 import TextSpec
 from ...runtime.memory import MemoryPlan
 from ...runtime.stages import ResidentStages, Stages, module_device
@@ -135,7 +136,12 @@ class FlashWorldModel:
         """Plan the memory of a generation in the precision the model was loaded in, see `memory.memory_plan`."""
         size = {"views": views, "height": height, "width": width}
         return memory_plan(
-            self.config, **size, dtype=self.dtype, device_type=device_type, views_per_chunk=views_per_chunk
+            self.config,
+            **size,
+            dtype=self.dtype,
+            stored=quantized_dtype(self.transformer),
+            device_type=device_type,
+            views_per_chunk=views_per_chunk,
         )
 
     def generate(self, request: Request, run: RunOptions | None = None) -> Generation:
@@ -243,6 +249,7 @@ class FlashWorldModel:
         if device.type != "cuda":
             return None
         options = {"views": views, "height": height, "width": width, "dtype": self.dtype}
+        options["stored"] = quantized_dtype(self.transformer)
         # What the driver has left, and what torch holds in reserve.
         free = torch.cuda.mem_get_info(device)[0]
         free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

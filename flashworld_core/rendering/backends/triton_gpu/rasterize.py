@@ -24,12 +24,13 @@ from ...constants import LOW_PASS  # noqa: E402
 from .composite import composite  # noqa: E402
 from .composite_gradients import composite_gradients  # noqa: E402
 from .gaussian_gradients import FEW, color_gradients, shape_gradients, sum_few_rows, sum_many_rows  # noqa: E402
-from .launch import (  # noqa: E402
+from .launch import (  # noqa: E402, F401
     BLOCK,
     BLOCK_WARPS,
     CHUNK,
     ROW_BLOCK,
     TILE,
+    bytes_per_view,
     capability_of,
     compiler_options,
     current,
@@ -205,13 +206,6 @@ def _device(means: Tensor) -> torch.device:
     if means.device.type in _GPUS or INTERPRETED:
         return means.device
     return torch.device(_GPUS[0], getattr(torch, _GPUS[0]).current_device())
-
-
-def bytes_per_view(gaussians: int, width: int, height: int) -> int:
-    """Working memory of one view in bytes, taking three tiles per Gaussian; with gradients about twice as much."""
-    per_gaussian = 4 * RECORD + 4 + 4 + 8 + 8 + 16  # record, depth, count, order, first entry, and their sort's buffers
-    per_entry = 4 + 2 + 4 + 4 + 2 * (2 + 8)  # owner, key, two ids, and their sort's buffers
-    return gaussians * (per_gaussian + 3 * per_entry) + 20 * width * height
 
 
 def free_bytes(device: torch.device) -> int:
