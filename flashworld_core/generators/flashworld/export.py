@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ...checkpoints import DTYPES, QUANTIZED
 from ...checkpoints.assign import single_precision_names, target_dtype
 from ...checkpoints.manifest import Manifest
-from ...checkpoints.quantized import SCALE
+from ...checkpoints.quantized import SCALE, scaled_weights
 from ...checkpoints.write import nbytes, write_safetensors
 from ...errors import FlashWorldError
 from ...formats.files import atomic_writer
@@ -74,6 +74,8 @@ def convert(
     _, weights, manifest = open_checkpoint(source, config)
     if target.exists() and target.samefile(weights.path):
         raise FlashWorldError(f"{target} is the source itself; choose another name.")
+    if scaled := next(iter(scaled_weights(weights)), None):
+        raise FlashWorldError(f"{scaled} in {weights.path} is stored in 8 bits; use the original.")
     modules = build_parts(config_of(manifest))
     check_parts(weights, modules)
 
