@@ -15,6 +15,7 @@ from ...flashworld_core.models.quantized_linear import QuantizedLinear, scaled_l
 # Layers the host can keep in main memory and stream to the device while the network runs. The few others (norms,
 # modulation tables) are small and always brought whole.
 _STREAMED = {nn.Linear: "Linear", nn.Conv3d: "Conv3d", nn.Embedding: "Embedding"}
+_ON_CPU = "cpu"
 # Hosts that stream in the background want to hear when a weight has been used.
 _FOLLOWS_USE = hasattr(comfy.ops, "uncast_bias_weight")
 
@@ -64,7 +65,7 @@ def host_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Args:
         query, key, value: [B, tokens, heads, d].
     """
-    if query.device.type == "cpu":
+    if query.device.type == _ON_CPU:
         out = nn.functional.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (query, key, value)))
         return out.transpose(1, 2)
     from comfy.ldm.modules import attention  # looked up at use: the host and other packs may change it
