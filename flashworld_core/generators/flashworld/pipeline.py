@@ -232,6 +232,10 @@ class FlashWorldModel:
                 text_embeds = self.text.encode(prompt)
         if text_embeds.ndim != 3 or text_embeds.shape[0] != 1 or text_embeds.shape[2] != width:
             raise FlashWorldError(f"text_embeds must be [1, L, {width}], got {list(text_embeds.shape)}.")
+        if not bool(torch.isfinite(text_embeds).all()):
+            raise FlashWorldError(
+                "The text encoder gave numbers that are not finite; use bfloat16 or float32 for it, or another file."
+            )
         missing = self.config.text_length - text_embeds.shape[1]
         if missing < 0:
             raise FlashWorldError(
