@@ -7,7 +7,7 @@ import importlib
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -18,6 +18,7 @@ from ..errors import FlashWorldError, check_stop, is_out_of_memory, out_of_memor
 from ..gaussians import Gaussians
 from ..ops.measure import clip_planes
 from .antialias import is_antialiased, thinning
+from .backends import BackendFailed
 from .constants import matching_low_pass
 from .normals import normals_from_depth
 
@@ -135,6 +136,7 @@ def render(
         )
     _check_values(gaussians)
     name, rasterize = _load_backend(backend, gaussians.device)
+    asked = backend
 
     device = gaussians.device
     tensors = [getattr(gaussians, field).float() for field in _FIELDS]
@@ -148,24 +150,33 @@ def render(
         or _plan_chunk(name, n, cameras, device, watched=progress is not None or should_stop is not None)
     )
 
+    def draw(begin: int, some: Cameras):
+        nonlocal name, rasterize
+        while True:
+            try:
+                return rasterize(
+                    *(_thinned(tensors, some, low_pass) if antialiased else tensors),
+                    some.world_to_camera,
+                    some.intrinsics,
+                    some.width,
+                    some.height,
+                    background=backgrounds[begin : begin + chunk],
+                    near=near,
+                    far=far,
+                    sh_degree=degree,
+                    eps2d=low_pass,
+                    **({"should_stop": should_stop} if name in _ASKS else {}),
+                )
+            except BackendFailed as error:
+                failed, reason = name, str(error)
+            name, rasterize = _load_backend(asked, device, failed={failed: reason})
+
     def render_all() -> RenderOutput:
         outputs = []
         for begin in range(0, views, chunk):
             check_stop(should_stop)
             some = cameras[begin : begin + chunk]
-            images = rasterize(
-                *(_thinned(tensors, some, low_pass) if antialiased else tensors),
-                some.world_to_camera,
-                some.intrinsics,
-                some.width,
-                some.height,
-                background=backgrounds[begin : begin + chunk],
-                near=near,
-                far=far,
-                sh_degree=degree,
-                eps2d=low_pass,
-                **({"should_stop": should_stop} if name in _ASKS else {}),
-            )
+            images = draw(begin, some)
             outputs.append(_select(modes, *(image.to(device) for image in images), some.intrinsics))
             if progress is not None:
                 for done in range(begin, begin + len(some)):
@@ -233,8 +244,11 @@ def expected_backend(device_type: str) -> str:
     return next((name for name in order if not (present and name in _missing)), order[-1])
 
 
-def _load_backend(wanted: str, device: torch.device):
+def _load_backend(wanted: str, device: torch.device, failed: Mapping[str, str] | None = None):
     """Load the wanted backend, or the next one that loads, and log the choice with its reason once.
+
+    Args:
+        failed: backends that loaded and turned out not to work, and why; not taken from now on.
 
     Returns:
         Its name and its `rasterize`.
@@ -248,6 +262,7 @@ def _load_backend(wanted: str, device: torch.device):
         raise FlashWorldError(f"Unknown rendering backend {wanted!r}; choose one of {('auto', *_MODULES)}.")
     with _loading:
         known = len(_missing)
+        _missing.update(failed or {})
         for name in order:
             if name in _missing:
                 continue

@@ -21,7 +21,7 @@ from flashworld_core.trajectories.presets import make_trajectory
 # Operators whose result's value or size the program has to know: on a GPU it stands still until then.
 _WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "unique2", "_unique2", "unique_dim", "is_nonzero", "equal"}
 # Where that happens: once a stage's results are there, it is asked whether they are finite (`_require_finite`).
-ASKED_IF_FINITE = {"transformer": 1, "decoder": 3, "encoder": 1}  # in a step; the decoder once for each chunk
+ASKED_IF_FINITE = {"transformer": 1, "encoder": 1}  # in a step; the decoder once for each chunk
 # Operators known to be missing on Apple's or AMD's devices.
 _MISSING_ELSEWHERE = {"_weight_int8pack_mm", "_int_mm", "linalg_svd", "linalg_eig", "_fft_c2c", "complex", "polar"}
 
