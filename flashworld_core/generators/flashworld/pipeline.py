@@ -15,6 +15,7 @@ from ...flow.noise import SeededNoise
 from ...gaussians import GENERATOR, MODEL_ID, SEED, VERSION, Gaussians
 from ...models.quantized_linear import quantized_dtype
 from ...models.umt5 import TextSpec
+from ...runtime.compile import compile_blocks
 from ...runtime.memory import MemoryPlan
 from ...runtime.stages import ResidentStages, Stages, module_device
 from ..base import Generation, GeneratorInfo, Request, RunOptions
@@ -110,6 +111,15 @@ class FlashWorldModel:
             cast(module, dtype, device)
         if device is not None and hasattr(self.text, "to"):
             self.text.to(device)
+        return self
+
+    def compile(self) -> FlashWorldModel:
+        """Have the transformer's blocks compiled at its first pass (`runtime.compile.compile_blocks`). Returns itself.
+
+        Raises:
+            FlashWorldError: this machine cannot; says what is missing.
+        """
+        compile_blocks(self.transformer, module_device(self.transformer))
         return self
 
     def check(self, request: Request) -> list[str]:
