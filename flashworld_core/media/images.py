@@ -55,6 +55,11 @@ def open_image(image: ImageLike, background: tuple[int, int, int] = WHITE) -> Im
     return Image.alpha_composite(Image.new("RGBA", picture.size, (*background, 255)), picture).convert("RGB")
 
 
+def open_with_alpha(image: ImageLike) -> Image:
+    """Open any accepted picture as `open_image` does, but keep its transparency: RGB, or RGBA with straight colors."""
+    return _open(image)
+
+
 def _open(image: ImageLike) -> Image:
     """RGB or RGBA."""
     from PIL import Image, ImageOps

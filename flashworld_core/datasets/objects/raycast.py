@@ -12,8 +12,9 @@ from .draw import ProceduralObject, Solid, shaded
 
 def intersect(solid: Solid, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ray parameters [n] of the first hits (inf where there is none) and outward unit normals [n, 3] there."""
-    o = (origins - solid.center) @ solid.rotation / solid.half
-    d = directions @ solid.rotation / solid.half
+    center, half, rotation = (v.astype(directions.dtype) for v in (solid.center, solid.half, solid.rotation))
+    o = (origins - center) @ rotation / half
+    d = directions @ rotation / half
     if solid.kind == "ellipsoid":
         a, b, c = (d * d).sum(1), (o * d).sum(1), (o * o).sum(1) - 1
         inside = b * b - a * c
@@ -25,11 +26,10 @@ def intersect(solid: Solid, origins: np.ndarray, directions: np.ndarray) -> tupl
         enter = near.max(1)
         t = np.where(enter <= far.min(1), enter, np.inf)
         axis = near.argmax(1)
-        local = np.zeros_like(o)
-        rows = np.arange(len(o))
+        local, rows = np.zeros_like(d), np.arange(len(d))
         local[rows, axis] = -np.sign(d[rows, axis])
     t = np.where(t > 1e-6, t, np.inf)
-    normals = (local / solid.half) @ solid.rotation.T
+    normals = (local / half) @ rotation.T
     return t, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
@@ -49,15 +49,19 @@ def render_object(shape: ProceduralObject, cameras: Cameras, samples: int = 2) -
     images = []
     for pose, k in zip(cameras.camera_to_world.double().numpy(), cameras.intrinsics.double().numpy(), strict=True):
         rays = np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones_like(u)], -1).reshape(-1, 3)
-        directions = rays @ pose[:3, :3].T
-        origins = np.broadcast_to(pose[:3, 3], directions.shape)
-        nearest, color = np.full(len(rays), np.inf), np.zeros((len(rays), 3))
+        directions = (rays @ pose[:3, :3].T).astype(np.float32)
+        origin = pose[:3, 3].astype(np.float32)
+        nearest, color = np.full(len(rays), np.inf, np.float32), np.zeros((len(rays), 3), np.float32)
         for solid in shape.solids:
-            t, normals = intersect(solid, origins, directions)
-            closer = t < nearest
-            nearest = np.where(closer, t, nearest)
-            color[closer] = shaded(solid.color, normals[closer])
-        alpha = np.isfinite(nearest).astype(np.float64)[:, None]
+            away, reach = origin - solid.center, solid.half @ solid.half  # only rays that meet its bounding sphere
+            along = directions @ away
+            length = (directions**2).sum(1)
+            rows = np.nonzero(along**2 >= length * (away @ away - reach))[0]
+            t, normals = intersect(solid, origin[None], directions[rows])
+            closer = t < nearest[rows]
+            nearest[rows[closer]] = t[closer]
+            color[rows[closer]] = shaded(solid.color, normals[closer])
+        alpha = np.isfinite(nearest).astype(np.float32)[:, None]
         pixels = np.concatenate([color * alpha, alpha], 1)
         pixels = pixels.reshape(height, samples, width, samples, 4).mean((1, 3))
         pixels[..., :3] /= np.maximum(pixels[..., 3:], 1e-6)
