@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...errors import FlashWorldError
-from ...media.images import open_with_alpha
+from ...media.images import open_cutout
 from ...models.dinov2 import normalize
 from ..base import ViewImage
 
@@ -35,21 +35,20 @@ def cut_out(view: ViewImage) -> Image:
     """
     from PIL import Image
 
-    picture = open_with_alpha(view.image)
+    picture, coverage = open_cutout(view.image)
     if view.mask is not None:
         mask = view.mask.detach().float().cpu()
         mask = mask[0] if mask.ndim == 3 and len(mask) == 1 else mask
-        if mask.ndim != 2 or not bool(torch.isfinite(mask).all()):
+        if mask.ndim != 2 or 0 in mask.shape or not bool(torch.isfinite(mask).all()):
             raise FlashWorldError(f"The mask must be [H, W] of finite numbers, got {list(view.mask.shape)}.")
         coverage = Image.fromarray((mask.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
         if coverage.size != picture.size:
             coverage = coverage.resize(picture.size, Image.Resampling.BILINEAR)
-        picture = picture.convert("RGB")
-        picture.putalpha(coverage)
-    elif picture.mode != "RGBA" or picture.getextrema()[3][0] == 255:
+    if coverage is None:
         raise FlashWorldError(NO_MASK)
-    if picture.getextrema()[3][1] <= OPAQUE * 255:
+    if coverage.getextrema()[1] <= OPAQUE * 255:
         raise FlashWorldError(NO_OBJECT)
+    picture.putalpha(coverage)
     return picture
 
 

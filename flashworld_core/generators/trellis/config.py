@@ -106,7 +106,7 @@ class GaussianDecoderConfig:
         filter_3d: smallest scale, in the asset frame.
         filter_2d: low-pass filter of renderings, in square pixels.
         scaling_bias, opacity_bias: scale and opacity of an output of 0.
-        rates: factors on the outputs by name.
+        rates: factors on the outputs by name; a mapping becomes pairs.
     """
 
     resolution: int
@@ -123,9 +123,11 @@ class GaussianDecoderConfig:
     filter_2d: float = 0.1
     scaling_bias: float = 0.004
     opacity_bias: float = 0.1
-    rates: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"_rotation": 0.1})
+    rates: tuple[tuple[str, float], ...] = (("_rotation", 0.1),)
 
     def __post_init__(self):
+        rates = self.rates.items() if isinstance(self.rates, Mapping) else self.rates
+        object.__setattr__(self, "rates", tuple((str(name), float(value)) for name, value in rates))
         _positive(self, "resolution", "model_channels", "latent_channels", "num_blocks", "num_heads", "num_gaussians",
                   "window_size")  # fmt: skip
         _heads(self)

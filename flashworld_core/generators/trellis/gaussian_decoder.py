@@ -78,7 +78,7 @@ class GaussianDecoder(nn.Module):
         """
         config, count = self.config, self.config.num_gaussians
         parts = raw.float().split([count * width for width in CHANNELS.values()], 1)
-        rates = config.rates
+        rates = dict(config.rates)
         values = {
             name: part.reshape(-1, count, width) * rates.get(name, 1.0)
             for part, (name, width) in zip(parts, CHANNELS.items(), strict=True)
