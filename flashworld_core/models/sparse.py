@@ -186,8 +186,8 @@ def submanifold_conv(features: Tensor, weight: Tensor, bias: Tensor | None, layo
     result = F.linear(features, weight[:, 13], bias)
     for k, (p, q) in enumerate(layout.neighbors()):
         if len(p):
-            result = result.index_add(0, p, F.linear(features[q], weight[:, k]))
-            result = result.index_add(0, q, F.linear(features[p], weight[:, 26 - k]))
+            result = result.index_add(0, p, F.linear(features.index_select(0, q), weight[:, k]))
+            result = result.index_add(0, q, F.linear(features.index_select(0, p), weight[:, 26 - k]))
     return result
 
 
@@ -200,7 +200,7 @@ def downsample(features: Tensor, layout: SparseLayout) -> tuple[Tensor, SparseLa
 
 def upsample(features: Tensor, fine: SparseLayout) -> Tensor:
     """Features of ``fine.coarser()`` brought back to the voxels of ``fine``: each takes its coarse voxel's."""
-    return features[fine.coarser()[1]]
+    return features.index_select(0, fine.coarser()[1])
 
 
 def grouped_attention(query: Tensor, key: Tensor, value: Tensor, groups: list[Groups]) -> Tensor:
@@ -215,10 +215,10 @@ def grouped_attention(query: Tensor, key: Tensor, value: Tensor, groups: list[Gr
     """
     result = torch.zeros_like(query)
     for g in groups:
-        q, k, v = (t[g.rows].transpose(1, 2) for t in (query, key, value))
+        q, k, v = (_rows(t, g.rows).transpose(1, 2) for t in (query, key, value))
         mask = None if g.keep is None else g.keep[:, None, None, :]
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(0, 1)
-        result = result.index_copy(0, g.voxels, seen[g.places])
+        result = result.index_copy(0, g.voxels, seen.index_select(0, g.places))
     return result
 
 
@@ -234,11 +234,16 @@ def cross_attention(query: Tensor, key: Tensor, value: Tensor, layout: SparseLay
     """
     result = torch.zeros_like(query)
     for g in layout.whole():
-        q = query[g.rows].transpose(1, 2)
+        q = _rows(query, g.rows).transpose(1, 2)
         k, v = (t[g.samples].transpose(1, 2) for t in (key, value))
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
-        result = result.index_copy(0, g.voxels, seen[g.places])
+        result = result.index_copy(0, g.voxels, seen.index_select(0, g.places))
     return result
+
+
+def _rows(values: Tensor, rows: Tensor) -> Tensor:
+    """``values[rows]`` for rows [g, L]; its gradient is the faster one of `index_select`."""
+    return values.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 class SubmanifoldConv(nn.Module):

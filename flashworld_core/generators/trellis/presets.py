@@ -121,14 +121,14 @@ def official_config(distilled: bool = False) -> TrellisConfig:
 def tiny_config(slat_mean: tuple[float, ...] = (0.0,) * 6, slat_std: tuple[float, ...] = (1.0,) * 6) -> TrellisConfig:
     """`trellis-tiny`: 16^3 voxels with 6 latent channels, images of 64 pixels, made for 2 + 2 steps."""
     return TrellisConfig(
-        StructureFlowConfig(resolution=4, in_channels=8, out_channels=8, model_channels=128, cond_channels=128,
-                            num_blocks=4, num_heads=4, qk_rms_norm=True),
-        StructureVaeConfig(latent_channels=8, channels=(40, 20, 12), num_res_blocks=1, num_res_blocks_middle=1),
-        SlatFlowConfig(resolution=16, in_channels=6, out_channels=6, model_channels=96, cond_channels=128,
-                       num_blocks=3, num_heads=4, io_block_channels=(24,), qk_rms_norm=True),
-        GaussianDecoderConfig(resolution=16, model_channels=64, latent_channels=6, num_blocks=3, num_heads=4,
-                              num_gaussians=8, window_size=4, scaling_bias=0.02, opacity_bias=0.5),
-        Dinov2Config(hidden_size=128, num_hidden_layers=3, num_attention_heads=4, image_size=64, patch_size=8),
+        StructureFlowConfig(resolution=8, in_channels=8, out_channels=8, model_channels=96, cond_channels=96,
+                            num_blocks=4, num_heads=4, patch_size=2, qk_rms_norm=True),
+        StructureVaeConfig(latent_channels=8, channels=(8, 2), num_res_blocks=1, num_res_blocks_middle=0),
+        SlatFlowConfig(resolution=16, in_channels=6, out_channels=6, model_channels=64, cond_channels=96,
+                       num_blocks=2, num_heads=4, io_block_channels=(16,), qk_rms_norm=True),
+        GaussianDecoderConfig(resolution=16, model_channels=48, latent_channels=6, num_blocks=2, num_heads=4,
+                              num_gaussians=4, window_size=4, scaling_bias=0.02, opacity_bias=0.5),
+        Dinov2Config(hidden_size=96, num_hidden_layers=3, num_attention_heads=4, image_size=64, patch_size=16),
         slat_mean=slat_mean,
         slat_std=slat_std,
         steps=(DISTILLED_STEPS, DISTILLED_STEPS),
@@ -144,8 +144,10 @@ def nano_config() -> TrellisConfig:
     tiny = tiny_config()
     return dataclasses.replace(
         tiny,
-        structure_flow=dataclasses.replace(tiny.structure_flow, model_channels=48, cond_channels=24, num_blocks=2),
-        structure_decoder=dataclasses.replace(tiny.structure_decoder, channels=(16, 8, 4)),
+        structure_flow=dataclasses.replace(
+            tiny.structure_flow, resolution=4, patch_size=1, model_channels=48, cond_channels=24, num_blocks=2
+        ),
+        structure_decoder=dataclasses.replace(tiny.structure_decoder, channels=(16, 8, 4), num_res_blocks_middle=1),
         slat_flow=dataclasses.replace(
             tiny.slat_flow, model_channels=48, cond_channels=24, num_blocks=1, io_block_channels=(8,)
         ),
@@ -153,7 +155,7 @@ def nano_config() -> TrellisConfig:
             tiny.gaussian_decoder, model_channels=24, num_blocks=1, num_heads=2, num_gaussians=2
         ),
         image_encoder=dataclasses.replace(
-            tiny.image_encoder, hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=16
+            tiny.image_encoder, hidden_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=32
         ),
         preview_size=48,
         model_id="trellis-nano",

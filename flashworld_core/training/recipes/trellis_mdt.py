@@ -12,6 +12,7 @@ from torch import nn
 
 from ...errors import FlashWorldError
 from ...generators.trellis.gaussian_decoder import GaussianDecoder
+from ...generators.trellis.structure_vae import StructureDecoder
 from ...generators.trellis.presets import nano_config, official_config, tiny_config
 from ..config import Optimizer, Run
 from ..metrics_log import MetricsLog
@@ -19,6 +20,7 @@ from ..objectives.mdt import MdtOptions
 from ..optim import build_adamw
 from ..state import RunFolder, load_checkpoint, save_atomically
 from ..trainer import Player, Trainer
+from ..trellis.bits import bit_decoder, bit_latents
 from ..trellis.distillation import DistillationStage
 from ..trellis.objects import ObjectData, occupancy
 from ..trellis.recipe import Distill, Settings, TrellisRecipe
@@ -53,15 +55,14 @@ def full() -> TrellisRecipe:
 
 
 def tiny() -> TrellisRecipe:
-    """`trellis-tiny`: everything from procedural objects, on one thread."""
+    """`trellis-tiny`: everything from procedural objects, on one thread, its structure latents written down."""
     mdt = MdtOptions(norm="rms", norm_constant=1.0, vm_guidance=0.0, vd_guidance=0.0)
     return TrellisRecipe(
         tiny_config(),
-        Distill(_settings(500, 3e-4, group=16, average=0.99), _settings(250, 3e-4, group=8, average=0.99), mdt=mdt),
+        Distill(_settings(300, 5e-4, group=12, average=0.98), _settings(150, 5e-4, group=6, average=0.98), mdt=mdt),
         objects=3000, held_out=64,
-        structure_vae=_settings(1200, 2e-3, group=12),
-        gaussian_decoder=_settings(1500, 2e-3, group=1),
-        flows=_settings(3000, 1.2e-3, group=12),
+        gaussian_decoder=_settings(600, 3e-3, group=1, average=0.99),
+        flows=_settings(1800, 1.5e-3, group=8, average=0.995),
     )  # fmt: skip
 
 
@@ -87,7 +88,7 @@ class TrellisRun:
     """
 
     def __init__(self, recipe: TrellisRecipe, folder: Path):
-        if recipe.structure_vae is None:
+        if not recipe.objects:
             raise FlashWorldError(
                 "This recipe distills weights that exist, on latents that exist; its stages are run one by one."
             )
@@ -100,7 +101,7 @@ class TrellisRun:
 
     def all_stages(self) -> None:
         """Run what is not finished, in order."""
-        self.structure_vae()
+        self.structure_decoder()
         self.flows()
         self.distilled("structure")
         self.gaussian_decoder()
@@ -121,14 +122,29 @@ class TrellisRun:
         return self._trained("gaussian_decoder", module, self.recipe.gaussian_decoder, stage)
 
     @torch.no_grad()
-    def structure_latents(self, data: ObjectData) -> tuple[torch.Tensor, float]:
-        """Latents of deviation 1 [N, C, r, r, r], and what the decoder's input is multiplied by to get its own."""
-        encoder = self.structure_vae().encoder
-        objects = [self.data.objects[i : i + 64] for i in range(0, len(self.data), 64)]
-        scale = float(torch.cat([encoder(occupancy(o, self.config.resolution))[0] for o in objects]).std())
-        objects = [data.objects[i : i + 64] for i in range(0, len(data), 64)]
-        latents = torch.cat([encoder(occupancy(o, self.config.resolution))[0] for o in objects])
-        return latents / scale, scale
+    def structure_latents(self, data: ObjectData) -> tuple[torch.Tensor, float, float]:
+        """Latents of mean 0 and deviation 1 [N, C, r, r, r], and the mean and deviation they had."""
+        encode = bit_latents
+        if self.recipe.structure_vae is not None:
+            encoder = self.structure_vae().encoder
+            encode = lambda grid: encoder(grid)[0]  # noqa: E731
+        own = self._encoded(encode, self.data)
+        mean, std = (float(own.mean()), float(own.std())) if encode is bit_latents else (0.0, float(own.std()))
+        latents = own if data is self.data else self._encoded(encode, data)
+        return (latents - mean) / std, mean, std
+
+    def _encoded(self, encode, data: ObjectData) -> torch.Tensor:
+        groups = [data.objects[i : i + 64] for i in range(0, len(data), 64)]
+        return torch.cat([encode(occupancy(group, self.config.resolution)) for group in groups])
+
+    def structure_decoder(self) -> StructureDecoder:
+        """The decoder of latents of deviation 1."""
+        _, mean, std = self.structure_latents(self.data)
+        if self.recipe.structure_vae is None:
+            return bit_decoder(self.config.structure_decoder, mean, std)
+        decoder = self.structure_vae().decoder
+        decoder.input_layer.weight.data.mul_(std)
+        return decoder
 
     def flow_data(self) -> FlowData:
         return FlowData(self.data, self.structure_latents(self.data)[0], self.config)

@@ -57,7 +57,8 @@ class TrellisRecipe:
     Attributes:
         config: sizes of the model.
         objects, held_out: procedural objects to train on and to judge by; 0: latents come from elsewhere.
-        structure_vae, gaussian_decoder, flows: settings of the stages before distillation; None: their weights exist.
+        structure_vae: settings of the autoencoder; None: structure latents are written down (`bits`).
+        gaussian_decoder, flows: settings of the other stages before distillation; None: their weights exist.
         distill: of the last stage.
         condition_dropout: share of objects the teacher learns without their image, for guidance.
         render_pixels: side of the renders the Gaussian decoder is held to.
