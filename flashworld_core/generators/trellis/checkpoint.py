@@ -172,6 +172,7 @@ def _parts(root: Path, pipeline: dict, given: Path | None) -> dict[str, PartFile
     if given is None and len(parts) == len(CONFIGS):
         return parts
     found = [item for file in _candidates(root, given) if (item := _part_in(file)) is not None]
+    known = {part: file.args for part, file in (*found, *parts.items()) if file.args is not None}
     if given is not None:
         item = _part_in(given)
         if item is None:
@@ -190,7 +191,11 @@ def _parts(root: Path, pipeline: dict, given: Path | None) -> dict[str, PartFile
             parts[part] = file
         elif parts[part].weights.path != file.weights.path:
             logger.info("%s is another %s and is not used.", file.weights.path, TITLES[part])
-    return parts
+    # A distilled flow is as large as the flow of the same folder: its own file says nothing.
+    return {
+        part: dataclasses.replace(file, args=known.get(part)) if file.args is None else file
+        for part, file in parts.items()
+    }
 
 
 def _named_file(root: Path, place: str) -> Path | None:
@@ -248,7 +253,6 @@ def _config(parts: dict[str, PartFile], few_steps: bool) -> TrellisConfig:
         part: getattr(known, part) if parts[part].args is None else config_from_args(part, parts[part].args)
         for part in CONFIGS
     }
-    # A distilled flow is what the flow of the same folder is: its own file says nothing.
     channels = sizes["slat_flow"].in_channels
     scales = {} if channels == len(known.slat_mean) else {
         "slat_mean": (0.0,) * channels, "slat_std": (1.0,) * channels

@@ -106,7 +106,7 @@ class GaussianDecoderConfig:
         filter_3d: smallest scale, in the asset frame.
         filter_2d: low-pass filter of renderings, in square pixels.
         scaling_bias, opacity_bias: scale and opacity of an output of 0.
-        rates: factors on the outputs by name; a mapping becomes pairs.
+        rates: factors on the outputs by name, other than 1; a mapping becomes pairs.
     """
 
     resolution: int
@@ -127,7 +127,7 @@ class GaussianDecoderConfig:
 
     def __post_init__(self):
         rates = self.rates.items() if isinstance(self.rates, Mapping) else self.rates
-        object.__setattr__(self, "rates", tuple((str(name), float(value)) for name, value in rates))
+        object.__setattr__(self, "rates", tuple(sorted((str(k), float(v)) for k, v in rates if v != 1)))
         _positive(self, "resolution", "model_channels", "latent_channels", "num_blocks", "num_heads", "num_gaussians",
                   "window_size")  # fmt: skip
         _heads(self)

@@ -23,7 +23,7 @@ from .cameras import object_cameras, to_world
 from .checkpoint import NAME
 from .conditioning import cut_out, prepare_image
 from .memory import memory_plan
-from .networks import STAGES
+from .networks import IMAGE_ENCODER, STAGES
 from .presets import TrellisConfig
 from .sampler import EMPTY, Sampling, TwoFlowSampler, voxel_scene
 
@@ -135,7 +135,7 @@ class TrellisModel:
         origin = {GENERATOR: NAME, MODEL_ID: config.model_id, SEED: int(request.seed), VERSION: __version__}
         shower = _Shower(run, report, cameras, total, origin)
 
-        tokens = sampler.tokens(prepare_image(request.images[0], config.image_encoder.image_size))
+        tokens = sampler.tokens(prepare_image(request.images[0], self.modules[IMAGE_ENCODER].config.image_size))
         report.advance()
         for index, (step, look) in enumerate(sampler.structure(tokens, sampling, noise, report)):
             latent = step.x
