@@ -29,6 +29,11 @@ class OdeStep:
     data: Tensor
 
 
+def along_time(t: Tensor, x: Tensor) -> Tensor:
+    """Values of samples [B] in a shape that broadcasts over ``x`` [B, ...]."""
+    return t.reshape(-1, *[1] * (x.ndim - 1))
+
+
 def noised(x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """x_t = (1 - t) x0 + (s + (1 - s) t) e, with ``t`` in a shape that broadcasts."""
     return (1 - t) * x0 + (SIGMA_MIN + (1 - SIGMA_MIN) * t) * noise

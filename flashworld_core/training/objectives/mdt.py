@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import FlashWorldError
-from ...flow.ode import SIGMA_MIN, noised
+from ...flow.ode import SIGMA_MIN, along_time, noised
 
 Field = Callable[[Tensor, Tensor], Tensor]
 Teacher = Callable[[Tensor, Tensor, float], Tensor]
@@ -76,11 +76,6 @@ class Terms:
     targets: dict[str, Tensor]
 
 
-def along(t: Tensor, x: Tensor) -> Tensor:
-    """Values of samples [B] in a shape that broadcasts over ``x`` [B, ...]."""
-    return t.reshape(-1, *[1] * (x.ndim - 1))
-
-
 @torch.no_grad()
 def finite_derivative(field: Field, x: Tensor, t: Tensor, direction: Tensor, interval: float, value: Tensor) -> Tensor:
     """df/dt along the path of velocity ``direction``: (f(x, t) - f(x - D v, t - D)) / D, with f(x, t) given."""
@@ -103,7 +98,7 @@ def normalized(derivative: Tensor, norm: Norm, constant: float) -> Tensor:
     length = derivative.flatten(1).norm(dim=1)
     if norm == "rms":
         length = length / derivative[0].numel() ** 0.5
-    return derivative / (along(length, derivative) + constant)
+    return derivative / (along_time(length, derivative) + constant)
 
 
 def _derivative(field: Field, x: Tensor, t: Tensor, direction: Tensor, value: Tensor, options: MdtOptions) -> Tensor:
@@ -123,12 +118,12 @@ def velocity_matching(
         x0, noise: [B, ...] data and standard normal numbers.
         t: [B] noise levels in [D, 1].
     """
-    x = noised(x0, noise, along(t, x0))
+    x = noised(x0, noise, along_time(t, x0))
     with torch.no_grad():
         v = teacher(x, t, options.vm_guidance)
     predicted = student(x, t)
     change = _derivative(student, x, t, v, predicted, options)
-    return predicted, (v - along(t, x) * change).detach()
+    return predicted, (v - along_time(t, x) * change).detach()
 
 
 def velocity_distillation(
@@ -148,11 +143,11 @@ def velocity_distillation(
     first = student(start, torch.ones_like(t))
     with torch.no_grad():
         made = start - first
-        x = noised(made, noise, along(t, made))
+        x = noised(made, noise, along_time(t, made))
         value, v = student(x, t), teacher(x, t, options.vd_guidance)
         change = _derivative(student, x, t, v, value, options)
-        target = v - along(t, x) * change
-    factor = 1 - along(t, x) if options.vd_time_factor else 1.0
+        target = v - along_time(t, x) * change
+    factor = 1 - along_time(t, x) if options.vd_time_factor else 1.0
     return value + factor * (first - first.detach()), target
 
 
@@ -187,13 +182,13 @@ def consistency_loss(
     """
     if phases < 1:
         raise FlashWorldError(f"phases must be at least 1, got {phases}.")
-    x = noised(x0, noise, along(t, x0))
+    x = noised(x0, noise, along_time(t, x0))
     end = torch.ceil(t * phases - 1e-6).sub(1).clamp_min(0) / phases
     before = torch.maximum(t - interval, end)
     with torch.no_grad():
-        previous = x - along(t - before, x) * teacher(x, t, guidance)
-        target = previous - along(before - end, x) * student(previous, before)
-    predicted = x - along(t - end, x) * student(x, t)
+        previous = x - along_time(t - before, x) * teacher(x, t, guidance)
+        target = previous - along_time(before - end, x) * student(previous, before)
+    predicted = x - along_time(t - end, x) * student(x, t)
     return _terms({VM: (predicted, target)}, {})
 
 
