@@ -40,7 +40,7 @@ class ToySettings:
     average: float = 0.995
     points: int = 1024
     seed: int = 0
-    options: MdtOptions = MdtOptions(norm="rms", vm_guidance=0.0, vd_guidance=0.0)
+    options: MdtOptions = MdtOptions(norm="rms", vm_guidance=0.0, vd_guidance=0.0, vd_weight=0.3)
 
 
 class PlaneFlow(nn.Module):
