@@ -20,7 +20,7 @@ from ..objectives.mdt import MdtOptions
 from ..optim import build_adamw
 from ..state import RunFolder, load_checkpoint, save_atomically
 from ..trainer import Player, Trainer
-from ..trellis.bits import bit_decoder, bit_latents
+from ..trellis.bits import bit_decoder, filled_latents
 from ..trellis.distillation import DistillationStage
 from ..trellis.objects import ObjectData, occupancy
 from ..trellis.recipe import Distill, Settings, TrellisRecipe
@@ -62,7 +62,7 @@ def tiny() -> TrellisRecipe:
         Distill(_settings(300, 5e-4, group=12, average=0.98), _settings(150, 5e-4, group=6, average=0.98), mdt=mdt),
         objects=3000, held_out=64,
         gaussian_decoder=_settings(600, 3e-3, group=1, average=0.99),
-        flows=_settings(1800, 1.5e-3, group=8, average=0.995),
+        flows=_settings(1800, 1.5e-3, group=8, average=0.995), slat_every=3,
     )  # fmt: skip
 
 
@@ -124,12 +124,12 @@ class TrellisRun:
     @torch.no_grad()
     def structure_latents(self, data: ObjectData) -> tuple[torch.Tensor, float, float]:
         """Latents of mean 0 and deviation 1 [N, C, r, r, r], and the mean and deviation they had."""
-        encode = bit_latents
+        encode = filled_latents
         if self.recipe.structure_vae is not None:
             encoder = self.structure_vae().encoder
             encode = lambda grid: encoder(grid)[0]  # noqa: E731
         own = self._encoded(encode, self.data)
-        mean, std = (float(own.mean()), float(own.std())) if encode is bit_latents else (0.0, float(own.std()))
+        mean, std = (float(own.mean()), float(own.std())) if encode is filled_latents else (0.0, float(own.std()))
         latents = own if data is self.data else self._encoded(encode, data)
         return (latents - mean) / std, mean, std
 
@@ -153,7 +153,9 @@ class TrellisRun:
         """The teacher: both flows and the image encoder."""
         module, settings = self._seeded(Flows), self.recipe.flows
         data = None if (self.folder / "flows.pt").is_file() else self.flow_data()
-        stage = lambda player: FlowStage(data, player, settings.group, self.recipe.condition_dropout)  # noqa: E731
+        stage = lambda player: FlowStage(  # noqa: E731
+            data, player, settings.group, self.recipe.condition_dropout, self.recipe.slat_every
+        )
         return self._trained("flows", module, settings, stage)
 
     def distilled(self, flow: str, distill: Distill | None = None, name: str = "") -> nn.Module:

@@ -61,6 +61,7 @@ class TrellisRecipe:
         gaussian_decoder, flows: settings of the other stages before distillation; None: their weights exist.
         distill: of the last stage.
         condition_dropout: share of objects the teacher learns without their image, for guidance.
+        slat_every: the second flow, which learns faster, takes part in every so-manieth update of the teacher.
         render_pixels: side of the renders the Gaussian decoder is held to.
     """
 
@@ -72,4 +73,5 @@ class TrellisRecipe:
     gaussian_decoder: Settings | None = None
     flows: Settings | None = None
     condition_dropout: float = 0.1
+    slat_every: int = 1
     render_pixels: int = 64

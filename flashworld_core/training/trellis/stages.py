@@ -152,9 +152,9 @@ class FlowStage(OnePlayerStage):
     name = "flows"
     level_mean, level_spread = 1.0, 1.0
 
-    def __init__(self, data: FlowData, player: Player, group: int, dropout: float):
+    def __init__(self, data: FlowData, player: Player, group: int, dropout: float, slat_every: int = 1):
         super().__init__(player)
-        self.data, self.group, self.dropout = data, group, dropout
+        self.data, self.group, self.dropout, self.slat_every = data, group, dropout, slat_every
 
     def loss(self, player: str, draws: Draws, sample: int) -> tuple[Tensor, dict[str, float]]:
         flows: Flows = self.players[player].module
@@ -168,6 +168,8 @@ class FlowStage(OnePlayerStage):
         noise = draws.normal("structure", x0.shape)
         v = flows.structure_flow(noised(x0, noise, t.reshape(-1, 1, 1, 1, 1)), TIME_SCALE * t, tokens)
         structure = F.mse_loss(v, velocity_target(x0, noise))
+        if sample % self.slat_every:
+            return structure, {"structure": structure.item()}
 
         x0, layout = self.data.slat(items), SparseLayout(batched_coords(items))
         noise = draws.normal("slat", x0.shape)
