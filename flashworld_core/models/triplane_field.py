@@ -7,15 +7,29 @@ are shared by whole rows. `TriplaneField.query_directly` is the slow twin.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..rendering.backends.cpu.threads import run_ranges
 from .triplane import FieldDecoder, split_output
 
 # Which coordinates run along a plane's columns and rows.
 AXES = ((0, 1), (0, 2), (2, 1))
-POINTS_PER_PASS = 1 << 14  # keeps the layers' values in the processor's cache
+POINTS_PER_PASS = 1 << 13  # keeps the layers' values in the processor's cache
+POINTS_PER_RANGE = 1 << 11  # of the compiled lookup, for each thread at a time
+
+
+@functools.cache
+def _compiled_gather():
+    """The compiled lookup; None without numba: torch does it then, at about half the speed."""
+    try:
+        from .triplane_gather import gather
+    except ImportError:
+        return None
+    return gather
 
 
 class TriplaneField:
@@ -56,36 +70,50 @@ class TriplaneField:
     @torch.no_grad()
     def query(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Raw density [N] and rgb [N, 3] at points [N, 3], without gradients."""
-        raw, rgb = points.new_empty(len(points)), points.new_empty(len(points), 3)
+        out = points.new_empty(len(points), 4)
+        spare = self._spare()
         for start in range(0, len(points), POINTS_PER_PASS):
             part = slice(start, start + POINTS_PER_PASS)
-            raw[part], rgb[part] = split_output(self._rest(self._first_layer(points[part])))
-        return raw, rgb
+            self._rest(self._first_layer(points[part], spare[0]), spare, out[part])
+        return split_output(out)
 
     @torch.no_grad()
     def lattice(self, resolution: int, start: int, stop: int) -> Tensor:
         """Raw density on slices ``start`` to ``stop`` (exclusive) of the lattice, see `fields.Field`."""
         first, second, third = self._lattice_planes(resolution)  # [x, y], [x, z], [y, z] of hidden channels
-        out = self.planes.new_empty(stop - start, resolution, resolution)
-        rows = max(1, POINTS_PER_PASS // resolution)
+        density = self.planes.new_empty(stop - start, resolution, resolution)
+        spare, rows = self._spare(max(POINTS_PER_PASS, resolution)), max(1, POINTS_PER_PASS // resolution)
+        out = self.planes.new_empty(rows * resolution, 4)
         for x in range(start, stop):
             for y in range(0, resolution, rows):
-                hidden = first[x, y : y + rows, None] + second[x]
-                hidden += third[y : y + rows]
-                out[x - start, y : y + rows] = self._rest(hidden.flatten(0, 1))[:, 0].view(-1, resolution)
-        return out
+                count = min(rows, resolution - y)
+                hidden = spare[0, : count * resolution]
+                torch.add(first[x, y : y + count, None], second[x], out=hidden.view(count, resolution, -1))
+                hidden.view(count, resolution, -1).add_(third[y : y + count])
+                self._rest(hidden.relu_(), spare, out[: len(hidden)])
+                density[x - start, y : y + count] = out[: len(hidden), 0].view(count, resolution)
+        return density
 
-    def _rest(self, hidden: Tensor) -> Tensor:
-        """The decoder's output [N, 4] from its first layer's sums [N, hidden], which are overwritten."""
-        hidden.relu_()
+    def _spare(self, points: int = POINTS_PER_PASS) -> Tensor:
+        """[2, points, hidden]: room for two layers' values. Taking it anew for every pass costs more than the pass."""
+        return self.planes.new_empty(2, points, self.decoder.net[0].out_features)
+
+    def _rest(self, hidden: Tensor, spare: Tensor, out: Tensor) -> None:
+        """Write the decoder's output [N, 4] for its first layer's values [N, hidden], a part of ``spare[0]``."""
         layers = [layer for layer in self.decoder.net if isinstance(layer, nn.Linear)][1:]
-        for layer in layers[:-1]:
-            hidden = torch.addmm(layer.bias, hidden, layer.weight.T).relu_()
-        return torch.addmm(layers[-1].bias, hidden, layers[-1].weight.T)
+        for number, layer in enumerate(layers[:-1]):
+            into = spare[(number + 1) % 2, : len(hidden)]
+            hidden = torch.addmm(layer.bias, hidden, layer.weight.T, out=into).relu_()
+        torch.addmm(layers[-1].bias, hidden, layers[-1].weight.T, out=out)
 
-    def _first_layer(self, points: Tensor) -> Tensor:
-        """[N, hidden]: the decoder's first layer on what the planes hold at points [N, 3], before its ReLU."""
+    def _first_layer(self, points: Tensor, spare: Tensor) -> Tensor:
+        """[N, hidden]: the decoder's first layer and its ReLU at points [N, 3]; written into ``spare`` or new."""
         table, side = self._samples()
+        if points.device.type == "cpu" and (gather := _compiled_gather()):
+            out = spare[: len(points)]
+            arrays = (points.contiguous().numpy(), table.numpy(), side, self.decoder.net[0].bias.numpy(), out.numpy())
+            run_ranges(lambda start, stop: gather(*arrays, start, stop), len(points), POINTS_PER_RANGE)
+            return out
         size = side - 2  # without the border of zeros
         indices, weights = [], []
         position = ((points + 1) * (size / 2) + 0.5).clamp(0, size + 1)  # of the bordered plane; beyond it: zeros
@@ -97,10 +125,8 @@ class TriplaneField:
             indices += [corner, corner + 1, corner + side, corner + side + 1]
             left, right, top, bottom = lower[:, column], upper[:, column], lower[:, row], upper[:, row]
             weights += [top * left, top * right, bottom * left, bottom * right]
-        found = F.embedding_bag(
-            torch.stack(indices, 1), table, mode="sum", per_sample_weights=torch.stack(weights, 1)
-        )
-        return found.add_(self.decoder.net[0].bias)
+        found = F.embedding_bag(torch.stack(indices, 1), table, mode="sum", per_sample_weights=torch.stack(weights, 1))
+        return found.add_(self.decoder.net[0].bias).relu_()
 
     def _samples(self) -> tuple[Tensor, int]:
         """[3 S S, hidden] samples of the planes behind the first layer, each with a border of zeros; and S."""
