@@ -175,6 +175,10 @@ _CLIP = ("^text_model.", "^vision_model.", "^cond_stage_model.", "^visual.transf
 # encoders: they bring their own.
 _TABLE = (
     _Row(FileKind("lora", "a LoRA, which is no model by itself"), tuple((mark,) for mark in _LORA)),
+    _Row(
+        FileKind("vfusion3d", "a VFusion3D checkpoint (CC-BY-NC 4.0)", "", "vfusion3d"),
+        (("synthesizer.decoder.net.0.weight$", "camera_embedder.mlp.0.weight$", "transformer.pos_embed$"),),
+    ),
     _Row(_flashworld, (("^transformer.patch_embedding.weight$", "^recon_decoder."),)),
     _Row(
         FileKind("flashworld part", "the 3DGS decoder of a FlashWorld checkpoint without its transformer"),

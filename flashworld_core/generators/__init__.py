@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # name: "module:function" that opens a model of it, ``function(path) -> ModelFile``; imported on first use
 GENERATORS = {
     "flashworld": ".flashworld.open:open_model",
+    "vfusion3d": ".vfusion3d.open:open_model",
 }
 # name: "module:function" of published models whose sizes are known without a file, ``function() -> ModelFile``
 PUBLISHED = {

@@ -55,6 +55,17 @@ def open_image(image: ImageLike, background: tuple[int, int, int] = WHITE) -> Im
     return Image.alpha_composite(Image.new("RGBA", picture.size, (*background, 255)), picture).convert("RGB")
 
 
+def open_cutout(image: ImageLike) -> tuple[Image, Image | None]:
+    """Open an image as `open_image` does, but keep what it says about transparency.
+
+    Returns:
+        The colors as they are stored, mode RGB, and the opacity, mode L; None where nothing is transparent.
+    """
+    picture = _open(image)
+    alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
+    return picture.convert("RGB"), None if alpha is None or alpha.getextrema()[0] == 255 else alpha
+
+
 def _open(image: ImageLike) -> Image:
     """RGB or RGBA."""
     from PIL import Image, ImageOps

@@ -1,4 +1,4 @@
-"""`VFusion3DNetwork`: image encoder, camera embedder, triplane transformer and field decoder under the published keys."""
+"""`VFusion3DNetwork`: image encoder, camera embedder, triplane transformer and field decoder, by the published keys."""
 
 from __future__ import annotations
 
@@ -40,7 +40,19 @@ class VFusion3DNetwork(nn.Module):
         Returns:
             [B, 3, channels, R, R].
         """
-        return self.transformer(self.image_tokens(images), self.camera_embedder.mlp(cameras))
+        return self.planes(self.image_tokens(images), cameras)
+
+    def planes(self, image_tokens: Tensor, cameras: Tensor) -> Tensor:
+        """Make planes of what `image_tokens` gave; see `forward`."""
+        return self.transformer(image_tokens, self.camera_embedder.mlp(cameras))
+
+    def stages(self) -> dict[str, nn.Module]:
+        """The parts that visit a device one after the other. Fields bring a copy of the decoder (40 KB)."""
+        return {
+            "encoder": self.encoder,
+            "transformer": nn.ModuleList([self.camera_embedder, self.transformer]),
+            "decoder": self.synthesizer,
+        }
 
     def image_tokens(self, images: Tensor) -> Tensor:
         """[B, 1 + patches, C] of images [B, 3, S, S] in [0, 1]."""
