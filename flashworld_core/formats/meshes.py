@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -13,6 +14,12 @@ from .files import atomic_writer, check_writable
 
 FORMATS = ("glb", "obj", "ply")
 MISSING = "Mesh files need the package trimesh: pip install trimesh."
+
+
+def missing_for_meshes() -> str | None:
+    """Say what has to be installed before fields become mesh files; None: nothing."""
+    names = [name for name, module in (("scikit-image", "skimage"), ("trimesh", "trimesh")) if not find_spec(module)]
+    return f"Mesh files need {' and '.join(names)}: pip install {' '.join(names)}." if names else None
 
 
 def write_mesh(path: str | os.PathLike, mesh: Mesh) -> Path:

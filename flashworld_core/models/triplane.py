@@ -48,7 +48,9 @@ class TriplaneTransformer(nn.Module):
     def __init__(self, config: TriplaneConfig):
         super().__init__()
         self.config = config
-        self.pos_embed = nn.Parameter(torch.randn(1, 3 * config.low_res**2, config.width) / config.width**0.5)
+        self.pos_embed = nn.Parameter(
+            torch.empty(1, 3 * config.low_res**2, config.width).normal_(std=config.width**-0.5)
+        )
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width, eps=config.eps)
         self.deconv = nn.ConvTranspose2d(config.width, config.channels, 2, 2)
