@@ -45,3 +45,7 @@ class Progress:
         self.done += count
         if self.report is not None:
             self.report(self.done, self.total, preview)
+
+    def silent(self) -> Progress:
+        """For a part of the work that is counted as one unit: it can be stopped, but reports nothing."""
+        return Progress(None, self.should_stop)

@@ -238,6 +238,10 @@ _TABLE = (
         FileKind("trellis part", "TRELLIS's radiance field decoder or latent encoder, not used here", _TRELLIS_ADVICE),
         (("blocks.0.attn.to_qkv.weight$", "^input_layer.weight$", "^out_layer.weight$"),),
     ),
+    _Row(
+        FileKind("vfusion3d", "a VFusion3D checkpoint (CC-BY-NC 4.0)", "", "vfusion3d"),
+        (("synthesizer.decoder.net.0.weight$", "camera_embedder.mlp.0.weight$", "transformer.pos_embed$"),),
+    ),
     _Row(_flashworld, (("^transformer.patch_embedding.weight$", "^recon_decoder."),)),
     _Row(
         FileKind("flashworld part", "the 3DGS decoder of a FlashWorld checkpoint without its transformer"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..checkpoints import DTYPES
 from .arguments import add_trajectory_arguments, device_name, device_of, positive, size, trajectory
+from .objects import add_object_arguments, generate_object
 from .progress import ProgressBar
 
 
@@ -17,7 +18,8 @@ def add_command(commands) -> None:
         help="make a scene from a picture and/or a sentence",
         description="Make a 3D Gaussian scene from a picture, a sentence, or both, along a camera path. Writes "
         "OUT/scene.ply, OUT/cameras.json (the path, as a request), OUT/path.mp4, OUT/contact_sheet.png and "
-        "OUT/report.json.",
+        "OUT/report.json. Models of objects (VFusion3D) take a picture of one and no path, and write OUT/mesh.glb and "
+        "OUT/orbit.mp4 too.",
     )
     parser.add_argument("--image", metavar="FILE", help="the picture; cropped about its center to the views' shape")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="the sentence")
@@ -47,6 +49,7 @@ def add_command(commands) -> None:
         metavar="N",
         help="views decoded and rendered together: less memory when smaller, same scene",
     )  # noqa: E501
+    add_object_arguments(parser.add_argument_group("objects", "For models that make objects."))
     views = parser.add_argument_group("views")
     views.add_argument(
         "--views", type=positive, default=None, metavar="T", help="number of generation views; default the model's own"
@@ -104,6 +107,11 @@ def run(options) -> None:
     steps = parse_steps(options.steps)
     check_folder(options.out)
     model = load(options)
+    if model.info.kind == "object":
+        return generate_object(options, model, steps)
+    for name in ("mask", "guidance", "mesh"):
+        if getattr(options, name) is not None:
+            raise FlashWorldError(f"--{name} is for models of objects; {model.info.model_id} makes scenes.")
     request = request_from(options, model.info, steps)
     for remark in model.check(request):
         print(remark, file=sys.stderr)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 GENERATORS = {
     "flashworld": ".flashworld.open:open_model",
     "trellis": ".trellis.open:open_model",
+    "vfusion3d": ".vfusion3d.open:open_model",
 }
 # name: "module:function" of published models whose sizes are known without a file, ``function() -> ModelFile``
 PUBLISHED = {

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import Cameras
+from ..fields import Field
 from ..gaussians import Gaussians
 from ..progress import Progress
 
@@ -100,6 +101,7 @@ class Generation:
         steps: how many steps there are.
         count: Gaussians of the whole scene.
         preview: [H, W, 3] float32 in [0, 1] on the CPU, views of the scene so far; None where there is none.
+        field: what the scene was made from, where that is a field; `ops.field_to_mesh` makes a mesh of it.
     """
 
     scene: Gaussians | Callable[[int | None], Gaussians]
@@ -108,6 +110,7 @@ class Generation:
     steps: int = 1
     count: int = 0
     preview: Tensor | None = None
+    field: Field | None = None
 
     @functools.cached_property
     def gaussians(self) -> Gaussians:
@@ -139,6 +142,7 @@ class GeneratorInfo:
         parameters: how many numbers its own networks have; 0: unknown.
         kind: "scene", along a camera path; or "object", from images of it.
         max_images: the most images it takes.
+        field: its results are fields (`Generation.field`) before they are Gaussians.
     """
 
     name: str
@@ -155,6 +159,7 @@ class GeneratorInfo:
     parameters: int = 0
     kind: str = "scene"
     max_images: int = 1
+    field: bool = False
 
 
 @runtime_checkable
