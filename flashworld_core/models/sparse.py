@@ -186,8 +186,8 @@ def submanifold_conv(features: Tensor, weight: Tensor, bias: Tensor | None, layo
     result = F.linear(features, weight[:, 13], bias)
     for k, (p, q) in enumerate(layout.neighbors()):
         if len(p):
-            result = result.index_add(0, p, F.linear(features.index_select(0, q), weight[:, k]))
-            result = result.index_add(0, q, F.linear(features.index_select(0, p), weight[:, 26 - k]))
+            result.index_add_(0, p, F.linear(features.index_select(0, q), weight[:, k]))
+            result.index_add_(0, q, F.linear(features.index_select(0, p), weight[:, 26 - k]))
     return result
 
 
@@ -218,7 +218,7 @@ def grouped_attention(query: Tensor, key: Tensor, value: Tensor, groups: list[Gr
         q, k, v = (_rows(t, g.rows).transpose(1, 2) for t in (query, key, value))
         mask = None if g.keep is None else g.keep[:, None, None, :]
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(0, 1)
-        result = result.index_copy(0, g.voxels, seen.index_select(0, g.places))
+        result.index_copy_(0, g.voxels, seen.index_select(0, g.places))
     return result
 
 
@@ -237,7 +237,7 @@ def cross_attention(query: Tensor, key: Tensor, value: Tensor, layout: SparseLay
         q = _rows(query, g.rows).transpose(1, 2)
         k, v = (t[g.samples].transpose(1, 2) for t in (key, value))
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
-        result = result.index_copy(0, g.voxels, seen.index_select(0, g.places))
+        result.index_copy_(0, g.voxels, seen.index_select(0, g.places))
     return result
 
 
