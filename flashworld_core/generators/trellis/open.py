@@ -46,7 +46,7 @@ def open_model(path: str | Path) -> ModelFile:
         if name.startswith(part.prefix)
     )
     return ModelFile(
-        info_of(found.config, found.license, parameters),
+        info_of(found.config, found.license, parameters, IMAGE_ENCODER not in found.parts),
         load_parts,
         functools.partial(memory_plan, found.config),
         found.compute_dtype,

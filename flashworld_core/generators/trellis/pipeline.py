@@ -32,7 +32,9 @@ MAX_STEPS = 200
 VIEWS = 8  # of the cameras a result comes with
 
 
-def info_of(config: TrellisConfig, license: str = "", parameters: int = 0) -> GeneratorInfo:
+def info_of(
+    config: TrellisConfig, license: str = "", parameters: int = 0, image_encoder: bool = False
+) -> GeneratorInfo:
     """Say what a model of these sizes is and takes."""
     return GeneratorInfo(
         name=NAME,
@@ -44,6 +46,7 @@ def info_of(config: TrellisConfig, license: str = "", parameters: int = 0) -> Ge
         steps=config.steps[0],
         parameters=parameters,
         kind="object",
+        image_encoder=image_encoder,
     )
 
 

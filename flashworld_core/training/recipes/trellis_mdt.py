@@ -121,7 +121,6 @@ class TrellisRun:
         stage = lambda player: GaussianDecoderStage(self.data, self.config, player, pixels)  # noqa: E731
         return self._trained("gaussian_decoder", module, self.recipe.gaussian_decoder, stage)
 
-    @torch.no_grad()
     def structure_latents(self, data: ObjectData) -> tuple[torch.Tensor, float, float]:
         """Latents of mean 0 and deviation 1 [N, C, r, r, r], and the mean and deviation they had."""
         encode = filled_latents
@@ -133,6 +132,7 @@ class TrellisRun:
         latents = own if data is self.data else self._encoded(encode, data)
         return (latents - mean) / std, mean, std
 
+    @torch.no_grad()
     def _encoded(self, encode, data: ObjectData) -> torch.Tensor:
         groups = [data.objects[i : i + 64] for i in range(0, len(data), 64)]
         return torch.cat([encode(occupancy(group, self.config.resolution)) for group in groups])
