@@ -1,9 +1,9 @@
-"""TRELLIS counted and timed: sparse convolution beside naive loops, work and memory at full size, one forward on the CPU.
+"""TRELLIS counted and timed: sparse convolution beside a naive loop, work and memory at full size, one CPU forward.
 
     python benchmarks/trellis.py --markdown benchmarks/trellis.md [--forward]
 
-The naive per-offset loop looks every neighbor up in a dictionary, offset by offset, and multiplies what it found; the
-per-voxel loop does one small product for each pair. Both and ours take turns in one process. FLOPs are counted by torch
+The naive loop looks every neighbor up in a dictionary, offset by offset, and multiplies what it found. It and ours take
+turns in one process. FLOPs are counted by torch
 on the meta device; bytes are those of weights read and of the largest set of activations, from the memory plan.
 """
 
@@ -23,9 +23,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from flashworld_core.generators.trellis.memory import (  # noqa: E402
-    memory_plan, meta_network, meta_pass, part_bytes, planned_layout,
+    memory_plan,
+    meta_network,
+    meta_pass,
+    part_bytes,
+    planned_layout,
 )  # fmt: skip
-from flashworld_core.generators.trellis.networks import CLASSES, STAGES  # noqa: E402
+from flashworld_core.generators.trellis.networks import CLASSES  # noqa: E402
 from flashworld_core.generators.trellis.presets import official_config  # noqa: E402
 from flashworld_core.models.sparse import SparseLayout, submanifold_conv  # noqa: E402
 
@@ -76,7 +80,7 @@ def convolution() -> list[str]:
     lines = [
         f"## Sparse convolution, {VOXELS:,} voxels, {pairs / VOXELS:.1f} of 27 neighbors occupied",
         "",
-        "| channels | naive per-offset loop, s | ours with new tables, s | ours with kept tables, s | ratio | ratio, kept |",
+        "| channels | naive per-offset loop, s | ours, new tables, s | ours, kept tables, s | ratio | ratio, kept |",
         "|---|---|---|---|---|---|",
     ]
     for width in WIDTHS:
@@ -84,7 +88,9 @@ def convolution() -> list[str]:
         features = torch.randn(VOXELS, width, generator=g)
         weight, bias = torch.randn(width, 3, 3, 3, width, generator=g) / width, torch.zeros(width)
         kept = SparseLayout(coords)
-        error = (submanifold_conv(features, weight, bias, kept) - per_offset(features, weight, bias, coords)).abs().max()
+        error = (
+            (submanifold_conv(features, weight, bias, kept) - per_offset(features, weight, bias, coords)).abs().max()
+        )
         assert error < 1e-3, error
         seconds = median_seconds(
             {

@@ -106,8 +106,8 @@ def make_object(
     info = loaded.model.info
     if info.kind != "object":
         raise FlashWorldError(
-            f"{info.model_id} makes scenes: connect it to Generate Scene, or choose a model of objects (trellis-tiny is "
-            "embedded) in Load FlashWorld Model."
+            f"{info.model_id} makes scenes: connect it to Generate Scene, or choose a model of objects (trellis-tiny "
+            "is embedded) in Load FlashWorld Model."
         )
     options: dict[str, Any] = {} if guidance < 0 else {"guidance": float(guidance)}
     own = (info.steps, info.steps)

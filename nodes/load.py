@@ -40,9 +40,9 @@ class LoadModel(api.ComfyNode):
                     io.Combo,
                     "model",
                     options=[*_EMBEDDED, *folders.model_files()],
-                    tooltip="Which weights make the scene. The embedded tiny model is small and knows simple rooms of "
-                    "colored shapes: for trying things out. Photographs want the official FlashWorld model.ckpt in "
-                    "models/flashworld (research license).",
+                    tooltip="Which weights make the scene or object. The embedded tiny models are small and know "
+                    "simple rooms of colored shapes, and single solids (trellis-tiny): for trying things out. "
+                    "Photographs want the official FlashWorld model.ckpt (research license) or TRELLIS (MIT) in models/flashworld.",
                 ),
                 api.input(
                     io.Combo,

@@ -122,9 +122,9 @@ def _of_pipeline(folder: Path) -> str:
     """The generator whose pipeline file a folder holds; empty where there is none."""
     for name, (word, generator) in _PIPELINES.items():
         file = folder / name
-        if file.is_file() and file.stat().st_size <= _MAX_PIPELINE_BYTES:
-            if word in file.read_text(encoding="utf-8", errors="replace"):
-                return generator
+        small = file.is_file() and file.stat().st_size <= _MAX_PIPELINE_BYTES
+        if small and word in file.read_text(encoding="utf-8", errors="replace"):
+            return generator
     return ""
 
 

@@ -26,9 +26,7 @@ class Guidance:
         if not 0 <= self.strength <= 1000:
             raise FlashWorldError(f"Guidance must be 0 (none) or more, up to 1000, got {self.strength}.")
         if not 0 <= self.low <= self.high <= 1:
-            raise FlashWorldError(
-                f"The guidance interval needs 0 <= low <= high <= 1, got {self.low} and {self.high}."
-            )
+            raise FlashWorldError(f"The guidance interval needs 0 <= low <= high <= 1, got {self.low} and {self.high}.")
 
     def acts(self, t: float) -> bool:
         """Whether the unconditional velocity is needed at noise level ``t``."""

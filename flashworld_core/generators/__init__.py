@@ -26,7 +26,8 @@ PUBLISHED = {
     "trellis-official": ".trellis.open:published_model",
 }
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
-EMBEDDED = {"tiny": ASSETS / "flashworld-tiny", "trellis-tiny": ASSETS / "trellis-tiny"}  # names that need no path; the folders ship with the package
+# names that need no path; the folders ship with the package
+EMBEDDED = {"tiny": ASSETS / "flashworld-tiny", "trellis-tiny": ASSETS / "trellis-tiny"}
 
 
 def model_path(model: str | Path) -> Path:

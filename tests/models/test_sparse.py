@@ -6,7 +6,12 @@ import torch.nn.functional as F
 
 from flashworld_core.errors import FlashWorldError
 from flashworld_core.models.sparse import (
-    SparseLayout, cross_attention, downsample, grouped_attention, submanifold_conv, upsample,
+    SparseLayout,
+    cross_attention,
+    downsample,
+    grouped_attention,
+    submanifold_conv,
+    upsample,
 )  # fmt: skip
 
 
@@ -38,7 +43,9 @@ def test_convolution_is_the_naive_sum_with_its_gradients():
     theirs = naive_conv(features, weight, bias, coords)
     assert (ours - theirs).abs().max() < 1e-5
     probe = torch.randn(ours.shape, generator=g)
-    for a, b in zip(*(torch.autograd.grad((y * probe).sum(), (features, weight, bias)) for y in (ours, theirs)), strict=True):
+    for a, b in zip(
+        *(torch.autograd.grad((y * probe).sum(), (features, weight, bias)) for y in (ours, theirs)), strict=True
+    ):
         assert (a - b).abs().max() < 1e-4
 
 

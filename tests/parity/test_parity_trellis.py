@@ -213,9 +213,7 @@ def test_losses_and_gradients(pair, configs, tensors):
         network.zero_grad()
         data = (io["x_0"], io["noise"])
         if options["distill_type"] == "cm":
-            terms = consistency_loss(
-                student, teacher, *data, io["t"], interval=facts["interval"], guidance=vm_guidance
-            )
+            terms = consistency_loss(student, teacher, *data, io["t"], interval=facts["interval"], guidance=vm_guidance)
         else:
             terms = mdt_loss(
                 student, teacher, *data, io["noise_fake"], io["t"],

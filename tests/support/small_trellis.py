@@ -75,7 +75,10 @@ def plain_encoder(model: TrellisModel) -> dict[str, torch.Tensor]:
         parts = [state.pop(name.replace(".attn.q.", f".attn.{letter}.")) for letter in "qkv"]
         state[name.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
     width = model.config.image_encoder.hidden_size
-    return {n: t.contiguous() for n, t in state.items()} | {"norm.weight": torch.ones(width), "norm.bias": torch.ones(width)}
+    return {n: t.contiguous() for n, t in state.items()} | {
+        "norm.weight": torch.ones(width),
+        "norm.bias": torch.ones(width),
+    }
 
 
 def cutout(size: int = 48, color=(200, 60, 40)):

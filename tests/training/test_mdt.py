@@ -13,7 +13,13 @@ from flashworld_core.flow.ode import SIGMA_MIN, data_of, noised, velocity_target
 from flashworld_core.flow.schedule import ode_levels
 from flashworld_core.generators.trellis.cameras import object_cameras
 from flashworld_core.training.objectives.mdt import (
-    MdtOptions, consistency_loss, distillation_levels, exact_derivative, finite_derivative, mdt_loss, normalized,
+    MdtOptions,
+    consistency_loss,
+    distillation_levels,
+    exact_derivative,
+    finite_derivative,
+    mdt_loss,
+    normalized,
 )  # fmt: skip
 from flashworld_core.training.recipes.mdt_toy import ToySettings, judged, student_flow, teacher_flow, toy_table
 from flashworld_core.training.recipes.trellis_mdt import TrellisRun, build_on_meta, full, nano
@@ -151,7 +157,7 @@ def test_the_published_recipe():
     assert distill.structure.run.batch == 256 and distill.structure.average == 0.9999
     assert (distill.mdt.vm_guidance, distill.mdt.vd_guidance, distill.mdt.norm) == (40, 100, "sample")
     with pytest.raises(FlashWorldError, match="weights that exist"):
-        TrellisRun(recipe, None or ".")
+        TrellisRun(recipe, ".")
 
 
 def test_methods_are_what_they_say():
@@ -177,10 +183,15 @@ def test_written_down_latents_give_the_surface_back():
 
 def test_objects_are_their_seeds_and_their_surface_is_where_the_image_shows_it():
     shape = draw_object(7)
-    assert len(draw_object(7).solids) == len(shape.solids) and (draw_object(7).solids[0].color == shape.solids[0].color).all()
+    assert (
+        len(draw_object(7).solids) == len(shape.solids)
+        and (draw_object(7).solids[0].color == shape.solids[0].color).all()
+    )
     assert (draw_object(7, "test").solids[0].color != shape.solids[0].color).any()
     points, normals, colors = surface_points(shape, 4000)
-    assert abs(points).max() < 0.5 and abs((normals**2).sum(1) - 1).max() < 1e-6 and 0 <= colors.min() <= colors.max() <= 1
+    assert (
+        abs(points).max() < 0.5 and abs((normals**2).sum(1) - 1).max() < 1e-6 and 0 <= colors.min() <= colors.max() <= 1
+    )
     camera = object_cameras(1, 64, 64)
     alpha = render_object(shape, camera)[0, ..., 3]
     pose, k = camera.camera_to_world[0].double(), camera.intrinsics[0].double()

@@ -24,7 +24,8 @@ from .presets import TrellisConfig
 
 def save_model(
     target: str | Path, config: TrellisConfig, modules: Mapping[str, nn.Module], *, dtype: torch.dtype,
-    license: str, compute_dtype: str | None = None, notes: dict | None = None, progress: Callable[..., None] | None = None,
+    license: str, compute_dtype: str | None = None, notes: dict | None = None,
+    progress: Callable[..., None] | None = None,
 ) -> Path:  # fmt: skip
     """Write networks as one safetensors file that carries its config; a folder gets ``config.json`` beside it.
 

@@ -81,7 +81,9 @@ def chosen_dtype(found: Checkpoint, dtype: torch.dtype | None, device: str | tor
 
 def check_part(part: str, module: nn.Module, file: PartFile) -> None:
     """Check the names and shapes of a part against its file."""
-    shapes = {n.removeprefix(file.prefix): e.shape for n, e in file.weights.entries.items() if n.startswith(file.prefix)}
+    shapes = {
+        n.removeprefix(file.prefix): e.shape for n, e in file.weights.entries.items() if n.startswith(file.prefix)
+    }
     expected = expected_shapes(module)
     for name in _MADE_HERE:
         if name in expected and name not in shapes:

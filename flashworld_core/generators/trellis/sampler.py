@@ -22,8 +22,8 @@ from .presets import TrellisConfig
 from .structure_vae import occupied
 
 EMPTY = (
-    "No voxel of the object is occupied: the model saw nothing it could build. Check the mask (white on the object), try "
-    "another seed, or more structure steps."
+    "No voxel of the object is occupied: the model saw nothing it could build. Check the mask (white on the object), "
+    "try another seed, or more structure steps."
 )
 _GRAY = 0.6  # of voxels shown before they have colors
 

@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from ...models.sparse import SparseLayout, SubmanifoldConv, downsample, upsample
 from .blocks import (
-    BLOCK_EPS, KEEP_FLOAT32, OUTER_EPS, LayerNorm32, ModulatedBlock, TimestepEmbedder, body_dtype, position_embedding,
+    BLOCK_EPS,
+    KEEP_FLOAT32,
+    OUTER_EPS,
+    LayerNorm32,
+    ModulatedBlock,
+    TimestepEmbedder,
+    body_dtype,
+    position_embedding,
     start_quiet,
 )  # fmt: skip
 from .config import SlatFlowConfig

@@ -8,7 +8,13 @@ from torch import Tensor, nn
 
 from ...errors import FlashWorldError
 from .blocks import (
-    KEEP_FLOAT32, OUTER_EPS, ModulatedBlock, TimestepEmbedder, body_dtype, position_embedding, start_quiet,
+    KEEP_FLOAT32,
+    OUTER_EPS,
+    ModulatedBlock,
+    TimestepEmbedder,
+    body_dtype,
+    position_embedding,
+    start_quiet,
 )  # fmt: skip
 from .config import StructureFlowConfig
 

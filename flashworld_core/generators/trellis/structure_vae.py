@@ -75,7 +75,9 @@ class StructureDecoder(nn.Module):
         self.input_layer = nn.Conv3d(config.latent_channels, first, 3, padding=1)
         self.middle_block = nn.Sequential(*(_ResBlock(first) for _ in range(config.num_res_blocks_middle)))
         self.blocks = _levels(config, _Up)
-        self.out_layer = nn.Sequential(_ChannelNorm(last), nn.SiLU(), nn.Conv3d(last, config.out_channels, 3, padding=1))
+        self.out_layer = nn.Sequential(
+            _ChannelNorm(last), nn.SiLU(), nn.Conv3d(last, config.out_channels, 3, padding=1)
+        )
 
     def forward(self, latent: Tensor) -> Tensor:
         """[B, latent_channels, r, r, r] to logits [B, 1, R, R, R]; above 0 a voxel is occupied."""

@@ -1,6 +1,6 @@
 """Marginal-data transport distillation (MDT-dist, arXiv 2509.04406): a flow in one or two steps.
 
-The student f starts as a copy of the teacher V and ends as the average velocity between t and 0: x0 = x_t - t f(x_t, t).
+The student f starts as a copy of the teacher V and ends as the average velocity between t and 0: x0 = x_t - t f.
 With u(x, t) = d/dt [t f(x_t, t)] = f + t df/dt, velocity matching (VM) asks u = V on noisy data, and velocity
 distillation (VD) on what the student itself makes. Notation: D the interval of a finite difference, sg stop-gradient.
 
@@ -173,8 +173,8 @@ def consistency_loss(
 ) -> Terms:  # fmt: skip
     """Consistency distillation: the same point of the data from both ends of a teacher's step.
 
-    x_t - (t - s) f(x_t, t) is held to sg[x_p - (p - s) f(x_p, p)] with p = t - D, x_p = x_t - D V(x_t, t), where s is the
-    lower end of the phase that t lies in: 0 for one phase, i / phases for phased consistency (PCM). A step over the
+    x_t - (t - s) f(x_t, t) is held to sg[x_p - (p - s) f(x_p, p)] with p = t - D, x_p = x_t - D V(x_t, t), where s is
+    the lower end of the phase that t lies in: 0 for one phase, i / phases for phased consistency (PCM). A step over the
     border of a phase ends on it.
 
     Args:

@@ -69,7 +69,9 @@ def draw_points(draws: Draws, count: int) -> tuple[Tensor, Tensor]:
     return centers + 0.06 * draws.normal("spread", (count, 2)), F.one_hot(classes, CLASSES).float()
 
 
-def trained(network: nn.Module, loss: Callable[[Draws], Tensor], updates: int, lr: float, settings, name: str) -> nn.Module:
+def trained(
+    network: nn.Module, loss: Callable[[Draws], Tensor], updates: int, lr: float, settings, name: str
+) -> nn.Module:
     """The running average of a network after ``updates`` of Adam on ``loss(draws)``."""
     average = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.Adam(network.parameters(), lr)
@@ -114,7 +116,9 @@ def student_flow(teacher: PlaneFlow, method: str, settings: ToySettings) -> Plan
         weight = options.vd_weight if method == "vm+vd" else 0.0
         return mdt_loss(student, fixed, x0, noise, start, levels, dataclasses.replace(options, vd_weight=weight))
 
-    return trained(network, lambda draws: terms(draws).loss, settings.student_updates, settings.student_lr, settings, method)
+    return trained(
+        network, lambda draws: terms(draws).loss, settings.student_updates, settings.student_lr, settings, method
+    )
 
 
 @torch.no_grad()

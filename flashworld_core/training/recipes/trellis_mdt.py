@@ -12,8 +12,8 @@ from torch import nn
 
 from ...errors import FlashWorldError
 from ...generators.trellis.gaussian_decoder import GaussianDecoder
-from ...generators.trellis.structure_vae import StructureDecoder
 from ...generators.trellis.presets import nano_config, official_config, tiny_config
+from ...generators.trellis.structure_vae import StructureDecoder
 from ..config import Optimizer, Run
 from ..metrics_log import MetricsLog
 from ..objectives.mdt import MdtOptions
@@ -25,13 +25,20 @@ from ..trellis.distillation import DistillationStage
 from ..trellis.objects import ObjectData, occupancy
 from ..trellis.recipe import Distill, Settings, TrellisRecipe
 from ..trellis.stages import (
-    FlowData, Flows, FlowStage, GaussianDecoderStage, StructureVae, StructureVaeStage,
+    FlowData,
+    Flows,
+    FlowStage,
+    GaussianDecoderStage,
+    StructureVae,
+    StructureVaeStage,
 )  # fmt: skip
 
 log = logging.getLogger(__name__)
 
 
-def _settings(iterations: int, lr: float, *, group: int = 16, batch: int = 1, average: float = 0.999, **run) -> Settings:
+def _settings(
+    iterations: int, lr: float, *, group: int = 16, batch: int = 1, average: float = 0.999, **run
+) -> Settings:
     options = {"dtype": "float32", "checkpoint_blocks": 0, "sheet_every": 0, "save_every": 200, "report_every": 25}
     warmup = min(100, iterations // 10)
     optimizer = Optimizer(lr=lr, betas=(0.9, 0.99), warmup=warmup, schedule="cosine", weight_decay=1e-3)

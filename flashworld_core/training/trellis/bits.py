@@ -1,7 +1,7 @@
 """Structure latents that are written down: each cell of the latent cube holds the 8 voxels it stands for.
 
-Where an autoencoder would cost more than it saves: a decoder of the published layout with fixed weights. The latents say
-which voxels the object fills, which is smoother than its surface alone and so easier to learn; the decoder's last
+Where an autoencoder would cost more than it saves: a decoder of the published layout with fixed weights. The latents
+say which voxels the object fills, which is smoother than its surface alone and so easier to learn; the decoder's last
 convolution keeps the filled voxels that have a neighbor (of 26) outside.
 """
 
@@ -61,7 +61,7 @@ def bit_decoder(config: StructureVaeConfig, mean: float, std: float) -> Structur
     if config.channels != CHANNELS or config.latent_channels != CHANNELS[0]:
         raise FlashWorldError(f"Written-down latents need 8 latent channels and channels {list(CHANNELS)}.")
     decoder = StructureDecoder(config)
-    for name, module in decoder.named_modules():
+    for module in decoder.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)

@@ -1,4 +1,4 @@
-"""The embedded object model from a run's folder: weights, held-out figures, pictures, and the card that says all of it."""
+"""The embedded object model from a run's folder: weights, held-out figures, pictures, and the card about them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,10 @@ def write_model(run: TrellisRun, folder: Path, notes: str, objects: int = 32, sh
 
 def table(figures: dict) -> str:
     """The figures in Markdown."""
-    lines = ["| flows | steps | image's view, dB | other views, dB | silhouettes, IoU | s |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| flows | steps | image's view, dB | other views, dB | silhouettes, IoU | s |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {title} | {steps} + {steps} | {row['front_db']:.2f} | {row['around_db']:.2f} | {row['overlap']:.3f} | "
         f"{row['seconds']:.2f} |"
@@ -91,9 +94,9 @@ def card(model: TrellisModel, figures: dict, notes: str, objects: int) -> str:
     return f"""# trellis-tiny
 
 A TRELLIS of {model.info.parameters / 1e6:.1f} million parameters that knows solids: an image of one to four colored
-ellipsoids and boxes becomes 3D Gaussians in 2 + 2 steps. For trying the node and for tests; it knows nothing of photographs.
-The networks are those of the published model at small size (`config.json`), but for what is written down: structure latents
-are filled voxels, voxels' latents mean color and offset of the surface in them.
+ellipsoids and boxes becomes 3D Gaussians in 2 + 2 steps. For trying the node and for tests; it knows no photographs.
+The networks are those of the published model at small size (`config.json`), but for what is written down: structure
+latents are filled voxels, voxels' latents mean color and offset of the surface in them.
 
 {notes}
 
@@ -103,8 +106,8 @@ Means over {objects} held-out objects, seen from the front; views of 64 pixels o
 
 ![Held-out objects](held_out.png)
 
-From left to right: the object from the image's side and from behind, then the same of the teacher at 25 + 25 steps, of the
-teacher at 2 + 2, and of this model at 2 + 2.
+From left to right: the object from the image's side and from behind, then the same of the teacher at 25 + 25 steps, of
+the teacher at 2 + 2, and of this model at 2 + 2.
 
 License: {LICENSE}.
 """

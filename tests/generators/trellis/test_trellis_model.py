@@ -113,7 +113,9 @@ def test_what_it_cannot_use(model, request_, change, message):
 
 
 def test_a_prompt_is_said_to_be_ignored(model, request_):
-    assert model.check(dataclasses.replace(request_, prompt="a cup")) == ["trellis-nano reads no prompt; it is not used."]
+    assert model.check(dataclasses.replace(request_, prompt="a cup")) == [
+        "trellis-nano reads no prompt; it is not used."
+    ]
 
 
 def test_the_crop_is_centered_and_over_black():
