@@ -42,7 +42,8 @@ class LoadModel(api.ComfyNode):
                     options=[*_EMBEDDED, *folders.model_files()],
                     tooltip="Which weights make the scene or object. The embedded tiny models are small and know "
                     "simple rooms of colored shapes, and single solids (trellis-tiny): for trying things out. "
-                    "Photographs want the official FlashWorld model.ckpt (research license) or TRELLIS (MIT) in models/flashworld.",
+                    "Photographs want the official FlashWorld model.ckpt (research license) or TRELLIS (MIT) "
+                    "in models/flashworld.",
                 ),
                 api.input(
                     io.Combo,

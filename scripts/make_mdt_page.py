@@ -50,8 +50,8 @@ def page(toy: dict, seconds: float, figures: dict | None) -> str:
     objects = "" if figures is None else OBJECTS.format(table=table(figures))
     return f"""# Few-step flows by MDT-dist: what the paper claims, what we see
 
-"Few-step Flow for 3D Generation via Marginal-Data Transport Distillation" (arXiv 2509.04406) takes TRELLIS from 25 steps
-per flow to 1 or 2. The losses are in `flashworld_core/training/objectives/mdt.py` and agree with the published code's
+"Few-step Flow for 3D Generation via Marginal-Data Transport Distillation" (arXiv 2509.04406) takes TRELLIS from 25
+steps per flow to 1 or 2. The losses are in `flashworld_core/training/objectives/mdt.py` and agree with the published code's
 (`tests/parity/test_parity_trellis.py`); full-size weights were not trained here. Made by
 `python scripts/make_mdt_page.py`.
 
@@ -67,8 +67,8 @@ Four classes of three modes, energy distance to the data (lower is better), one 
 |---|---|---|---|
 {chr(10).join(checks)}
 
-The derivative is divided by its root mean square plus 0.1 (`norm="rms"`), VD has weight {weight}. The gain of VD over VM
-alone, which the paper shows at full size, is {"visible" if better else "not visible"} here.
+The derivative is divided by its root mean square plus 0.1 (`norm="rms"`), VD has weight {weight}. The gain of VD over
+VM alone, which the paper shows at full size, is {"visible" if better else "not visible"} here.
 {objects}
 ## The paper's table
 
@@ -83,8 +83,8 @@ Toys4k, A800; published numbers, nothing of it measured here.
 | VD improves on VM | {"as the paper says, in the plane" if better else "not seen at this size"} |
 | 0.68 to 0.94 s for an object | not measured: no full-size weights; the work is counted in `benchmarks/trellis.md` |
 
-With the norm over a whole sample (`norm="sample"`, the released setting) the derivative's share of a target shrinks with
-the square root of the number of values; at TRELLIS's 32 768 it is 0.006 per value, close to matching guided velocities.
+With the norm over a whole sample (`norm="sample"`, the released setting) the derivative's share of a target shrinks
+with the square root of the number of values; at TRELLIS's 32 768 it is 0.006 per value, close to matching guided velocities.
 `norm="rms"` does not depend on the size.
 """
 

@@ -1,9 +1,9 @@
 """A TRELLIS model from its files.
 
 Read are: the published folder (``pipeline.json``, ``ckpts/<name>.json`` and ``.safetensors``); a folder of single
-files, or one of them with the others beside it; flows distilled by MDT-dist as torch files (``.pt``), bare or under the names
-of a trainer; and a folder of ours (``config.json``, ``model.safetensors``). What a file is, its tensors say. The image
-encoder is DINOv2, from a file of its own.
+files, or one of them with the others beside it; flows distilled by MDT-dist as torch files (``.pt``), bare or under the
+names of a trainer; and a folder of ours (``config.json``, ``model.safetensors``). What a file is, its tensors say. The
+image encoder is DINOv2, from a file of its own.
 """
 
 from __future__ import annotations
