@@ -51,7 +51,8 @@ def page(toy: dict, seconds: float, figures: dict | None) -> str:
     return f"""# Few-step flows by MDT-dist: what the paper claims, what we see
 
 "Few-step Flow for 3D Generation via Marginal-Data Transport Distillation" (arXiv 2509.04406) takes TRELLIS from 25
-steps per flow to 1 or 2. The losses are in `flashworld_core/training/objectives/mdt.py` and agree with the published code's
+steps per flow to 1 or 2. The losses are in `flashworld_core/training/objectives/mdt.py` and agree with the
+published code's
 (`tests/parity/test_parity_trellis.py`); full-size weights were not trained here. Made by
 `python scripts/make_mdt_page.py`.
 
@@ -84,7 +85,8 @@ Toys4k, A800; published numbers, nothing of it measured here.
 | 0.68 to 0.94 s for an object | not measured: no full-size weights; the work is counted in `benchmarks/trellis.md` |
 
 With the norm over a whole sample (`norm="sample"`, the released setting) the derivative's share of a target shrinks
-with the square root of the number of values; at TRELLIS's 32 768 it is 0.006 per value, close to matching guided velocities.
+with the square root of the number of values; at TRELLIS's 32 768 it is 0.006 per value, close to matching
+guided velocities.
 `norm="rms"` does not depend on the size.
 """
 

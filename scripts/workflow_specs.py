@@ -177,11 +177,12 @@ WORKFLOWS = {
         ),
     ),
     "image_to_object": Workflow(
-        "# An image becomes an object\n\n*Image to Object* needs an image and a mask that is white on the object: from "
-        "*Remove Background*, or the transparency of a cut-out PNG. **Your own image goes in place of the left "
-        "group**; here a few core nodes paint a box and its mask, so that the workflow runs without any other model.\n\n"
-        "The embedded trellis-tiny knows colored solids only. For photographs put the folder of TRELLIS-image-large (MIT) "
-        "into `models/flashworld` and choose it in *Load FlashWorld Model*.",
+        "# An image becomes an object\n\n*Image to Object* needs an image and a mask that is white on the "
+        "object: from *Remove Background*, or the transparency of a cut-out PNG. **Your own image goes in "
+        "place of the left group**; here a few core nodes paint a box and its mask, so that the workflow runs"
+        " without any other model.\n\nThe embedded trellis-tiny knows colored solids only. For photographs "
+        "put the folder of TRELLIS-image-large (MIT) into `models/flashworld` and choose it in *Load "
+        "FlashWorld Model*.",
         {
             "top": plain(0xE85A4A, 64, 20, "Box, top"),
             "front": plain(0xA83226, 64, 44, "Box, front"),
