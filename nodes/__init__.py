@@ -6,6 +6,7 @@ from .clean import CleanScene
 from .comfyui import api, folders
 from .export import ExportScene
 from .generate import Generate
+from .image_to_object import ImageToObject
 from .load import LoadModel
 from .load_scene import LoadScene
 from .preview import PreviewScene
@@ -20,6 +21,7 @@ NODES: list[type[api.ComfyNode]] = [
     SaveCameraPath,
     WanCamera,
     Generate,
+    ImageToObject,
     LoadScene,
     RenderViews,
     CleanScene,

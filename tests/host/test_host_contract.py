@@ -37,6 +37,10 @@ CONTRACT = {
         "size_from:COMBO image:IMAGE? conditioning:CONDITIONING?",
         "SPLAT IMAGE LOAD3D_CAMERA",
     ),
+    "FlashWorld_ImageToObject": (
+        "model:FLASHWORLD_MODEL image:IMAGE seed:INT structure_steps:INT detail_steps:INT guidance:FLOAT mask:MASK?",
+        "SPLAT IMAGE LOAD3D_CAMERA",
+    ),
     "FlashWorld_RenderViews": (
         "splat:SPLAT width:INT height:INT frames:INT background:STRING hole_threshold:FLOAT sh_degree:INT "
         "softness:COMBO "
