@@ -14,8 +14,8 @@ HEAD = """# Python API
 
 Made from the docstrings by `scripts/make_api_page.py`; a test keeps the two one. These names can be imported from
 `flashworld_core` itself and stay; modules may move. Everything is resolved on first use, so the import is quick.
-Frames, axes and units: [CONVENTIONS.md](../CONVENTIONS.md). The first example is in the [README](../README.md#python), more in
-[example_scripts](../example_scripts).
+Frames, axes and units: [CONVENTIONS.md](../CONVENTIONS.md). The first example is in the [README](../README.md#python),
+more in [example_scripts](../example_scripts).
 
 """
 
