@@ -132,7 +132,7 @@ def put(run: NodeRun, scene, thing, pixel, position, scale, angles, face_viewer,
     )
     if filters_differ(scene, thing):
         run.say(
-            "Scene and object were made for different filters; small parts of the object may look fainter or denser."
+            "Scene and object were made for different filters; fine parts of the object may look fainter or denser."
         )
     made = place(scene, thing, placement)
     image = render(made, camera, background="white", should_stop=run.should_stop).rgb

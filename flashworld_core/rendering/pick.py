@@ -14,7 +14,7 @@ from .render import render
 
 _COVERED = 0.5  # alpha from which on something is there
 _REACH = 0.006  # of the picture: how far around the place pixels are asked together
-_MAX_SIDE = 512  # of the view that is rendered for it
+_SIDE = 512  # pixels of the longer side of the view that is rendered for it
 
 
 def point_at(scene: Gaussians, camera: Cameras, x: float, y: float) -> Tensor:
@@ -34,8 +34,8 @@ def point_at(scene: Gaussians, camera: Cameras, x: float, y: float) -> Tensor:
     if not (math.isfinite(x) and math.isfinite(y) and 0 <= x <= 1 and 0 <= y <= 1):
         raise FlashWorldError(f"The place in the picture must lie between 0 and 1 in x and y, got {x} and {y}.")
     camera = camera[0]
-    shrink = min(1.0, _MAX_SIDE / max(camera.width, camera.height))
-    camera = camera.resized(max(1, round(shrink * camera.width)), max(1, round(shrink * camera.height)))
+    factor = _SIDE / max(camera.width, camera.height)
+    camera = camera.resized(max(1, round(factor * camera.width)), max(1, round(factor * camera.height)))
     seen = render(scene, camera, modes=("expected_depth", "alpha"))
     column, row = min(int(x * camera.width), camera.width - 1), min(int(y * camera.height), camera.height - 1)
     reach = max(1, round(_REACH * max(camera.width, camera.height)))

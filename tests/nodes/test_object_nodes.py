@@ -11,7 +11,7 @@ from flashworld_pack.flashworld_core.generators import load_model
 from flashworld_pack.flashworld_core.generators.vfusion3d import pipeline
 from flashworld_pack.flashworld_core.trajectories.comfyui import from_load3d, to_load3d
 from flashworld_pack.flashworld_core.trajectories.presets import make_trajectory
-from flashworld_pack.nodes import NODES, generate, image_to_object, load, sockets
+from flashworld_pack.nodes import NODES, generate, load, sockets
 from flashworld_pack.nodes.comfyui import folders, memory
 from flashworld_pack.nodes.field import FieldToMesh, FieldToSplat
 from flashworld_pack.nodes.image_to_object import ImageToObject
@@ -210,7 +210,3 @@ def test_what_place_object_refuses(host, inputs, message):
     values = {"scene": scene, "object": thing, "trajectory": make_trajectory("orbit", **PATH), **inputs}
     with pytest.raises(FlashWorldError, match=f"^Place Object in Scene: .*{message}"):
         PlaceObject.execute(**values)
-
-
-def test_the_node_uses_nothing_of_one_generator():
-    assert "vfusion3d import" not in open(image_to_object.__file__, encoding="utf-8").read()

@@ -39,6 +39,10 @@ def floor() -> Gaussians:
     )
 
 
+def view_of(width, height):
+    return make_trajectory("orbit", views=1, width=width, height=height)
+
+
 def test_it_stands_at_its_place_whatever_way_it_is_turned():
     thing = cloud()
     for placement in (
@@ -83,9 +87,7 @@ def test_colors_that_depend_on_the_view_turn_along():
     before, after = render(thing, cameras).rgb, render(placed(thing, placement), moved).rgb
     assert_close(before, after, rtol=0, atol=2e-3)
     plain = dataclasses.replace(placed(thing, placement), sh=thing.sh)
-    assert float((render(plain, moved).rgb - before).abs().max()) > 0.05, (
-        "the check sees coefficients left as they were"
-    )
+    assert float((render(plain, moved).rgb - before).abs().max()) > 0.05, "coefficients left as they were show"
 
 
 def test_both_are_in_the_result_and_the_scene_keeps_its_story():
@@ -103,7 +105,7 @@ def test_a_place_in_a_view_is_a_point_of_the_scene():
     camera = make_trajectory("orbit", views=2, width=90, height=60)[0]
     for x, y in ((0.5, 0.8), (0.25, 0.7)):
         point = point_at(scene, camera, x, y)
-        assert abs(float(point[1]) - 1) < 0.1
+        assert abs(float(point[1]) - 1) < 0.05
         k = camera.intrinsics[0].double()
         assert_close((k @ point / point[2])[:2], torch.tensor([x * 90, y * 60]).double(), rtol=0, atol=1e-4)
     large = camera.resized(1800, 1200)
@@ -113,9 +115,9 @@ def test_a_place_in_a_view_is_a_point_of_the_scene():
 @pytest.mark.parametrize(
     ("action", "message"),
     [
-        (lambda: point_at(floor(), make_trajectory("orbit", views=1, width=30, height=20), 0.5, 0.1), "Nothing of the"),
+        (lambda: point_at(floor(), view_of(30, 20), 0.5, 0.1), "Nothing of the"),
         (
-            lambda: point_at(floor(), make_trajectory("orbit", views=1, width=30, height=20), 1.5, 0.1),
+            lambda: point_at(floor(), view_of(30, 20), 1.5, 0.1),
             "between 0 and 1",
         ),
         (lambda: placed(cloud(), Placement(scale=0.0)), "scale must be"),
