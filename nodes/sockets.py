@@ -131,6 +131,8 @@ def mask_in(mask: Any, size: tuple[int, int], meaning: str, say: Callable[[str],
     if not isinstance(mask, Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
         shape = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise FlashWorldError(f"mask must be a MASK [B, H, W], got {shape}.")
+    if mask.ndim == 3 and len(mask) > 1:
+        say(f"The mask input is a batch of {len(mask)}; only the first is used.")
     mask = (mask if mask.ndim == 2 else mask[0]).detach().float().cpu()
     if not bool(torch.isfinite(mask).all()):
         raise FlashWorldError("mask has numbers that are not finite (NaN); check the node it comes from.")

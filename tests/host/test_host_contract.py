@@ -38,8 +38,9 @@ CONTRACT = {
         "SPLAT IMAGE LOAD3D_CAMERA",
     ),
     "FlashWorld_ImageToObject": (
-        "model:FLASHWORLD_MODEL image:IMAGE seed:INT steps:INT guidance:FLOAT mask_is:COMBO mask:MASK?",
-        "SPLAT FIELD IMAGE LOAD3D_CAMERA",
+        "model:FLASHWORLD_MODEL image:IMAGE seed:INT structure_steps:INT detail_steps:INT guidance:FLOAT mask:MASK? "
+        "mask_is:COMBO?",
+        "SPLAT IMAGE LOAD3D_CAMERA FIELD",
     ),
     "FlashWorld_FieldToMesh": ("field:FIELD resolution:INT threshold:FLOAT", "MESH FILE_3D_GLB"),
     "FlashWorld_FieldToSplat": ("field:FIELD resolution:INT min_opacity:FLOAT", "SPLAT"),
