@@ -35,7 +35,7 @@ class ImageToObject(api.ComfyNode):
             display_name=TITLE,
             category="FlashWorld",
             description="Makes a 3D object from one image of it. Needs a model of objects in Load FlashWorld Model.",
-            search_aliases=["trellis", "vfusion3d", "image to 3d", "3d object", "image to splat", "mdt", "object", "mesh"],
+            search_aliases=["trellis", "vfusion3d", "image to 3d", "3d object", "image to splat", "mdt", "object"],
             hidden=[io.Hidden.prompt],
             inputs=[
                 api.input(
