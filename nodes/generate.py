@@ -148,6 +148,8 @@ def generate(
             f"the model input needs a FlashWorld model (from Load FlashWorld Model), got {type(loaded).__name__}."
         )
     info = loaded.model.info
+    if info.kind != "scene":
+        raise FlashWorldError(f"{info.model_id} makes objects, not scenes; connect it to Image to Object.")
     sockets.checked_choice("size_from", size_from, SIZES)
     cameras = sockets.checked_trajectory(trajectory)
     cameras = cameras.fitted(info.width, info.height) if size_from == "model" else cameras

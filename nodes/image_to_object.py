@@ -1,4 +1,4 @@
-"""Image to Object: one image of an object, cut out by a mask or its own transparency, to a SPLAT."""
+"""Image to Object: one image of an object, cut out by a mask or its own transparency, to a SPLAT (and a FIELD)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ImageToObject(api.ComfyNode):
             return api.input(
                 io.Int, id, default=OWN_STEPS, min=0, max=200,
                 tooltip=f"How many steps {what} takes; 0 is the model's own number. Distilled models are made for 1 or "
-                "2, others for about 25; more take longer in proportion.",
+                "2, others for about 25; more take longer in proportion. VFusion3D works in one.",
             )  # fmt: skip
 
         return api.schema(
@@ -35,7 +35,7 @@ class ImageToObject(api.ComfyNode):
             display_name=TITLE,
             category="FlashWorld",
             description="Makes a 3D object from one image of it. Needs a model of objects in Load FlashWorld Model.",
-            search_aliases=["trellis", "image to 3d", "3d object", "image to splat", "mdt", "object"],
+            search_aliases=["trellis", "vfusion3d", "image to 3d", "3d object", "image to splat", "mdt", "object"],
             hidden=[io.Hidden.prompt],
             inputs=[
                 api.input(
@@ -62,32 +62,46 @@ class ImageToObject(api.ComfyNode):
                 ),
                 api.input(
                     io.Mask, "mask", optional=True,
-                    tooltip="White on the object, as Remove Background has it. Load Image's mask is the other way "
-                    "round: put Invert Mask between. Left open, the image's own transparency is taken.",
+                    tooltip="Which part of the image is the object. Load Image's mask works as it is (see mask_is). "
+                    "Left open, the image's own transparency is taken.",
+                ),
+                api.input(
+                    io.Combo, "mask_is", options=list(sockets.MASK_MEANINGS), default="auto", optional=True,
+                    advanced=True,
+                    tooltip="What is white in the mask: the object, as Remove Background has it, or the background, as "
+                    "Load Image does. auto looks at the mask's edges, where the background is.",
                 ),
             ],
             outputs=[
-                api.output(api.Splat, "splat", tooltip="The object as 3D Gaussians, at the origin, at most 1 wide."),
+                api.output(api.Splat, "splat", tooltip="The object as 3D Gaussians, at the origin."),
                 api.output(io.Image, "images", tooltip="The object from all around, on white."),
                 api.output(api.Camera, "camera", tooltip="The view from the front, so that 3D previews open there."),
+                api.output(
+                    api.Field, "field",
+                    tooltip="The object as density and color, for Field to Mesh and Field to Splat. Models that make "
+                    "Gaussians at once (TRELLIS) have none.",
+                ),
             ],
         )  # fmt: skip
 
     @classmethod
     def execute(
-        cls, model, image, seed, structure_steps=OWN_STEPS, detail_steps=OWN_STEPS, guidance=OWN_GUIDANCE, mask=None
-    ):
+        cls, model, image, seed, structure_steps=OWN_STEPS, detail_steps=OWN_STEPS, guidance=OWN_GUIDANCE, mask=None,
+        mask_is="auto",
+    ):  # fmt: skip
         with NodeRun(TITLE) as run:
             watched = _is_watched(cls.hidden.prompt)
             return run.output(
-                *make_object(run, model, image, seed, (structure_steps, detail_steps), guidance, mask, watched)
+                *make_object(run, model, image, seed, (structure_steps, detail_steps), guidance, mask, watched, mask_is)
             )
 
 
 def make_object(
-    run: NodeRun, loaded, image, seed: int, steps: tuple[int, int], guidance: float, mask=None, watched: bool = False
-):
-    """The node's work: a SPLAT, views around it [V, H, W, 3], and the first as a LOAD3D_CAMERA.
+    run: NodeRun, loaded, image, seed: int, steps: tuple[int, int], guidance: float, mask=None, watched: bool = False,
+    mask_is: str = "auto",
+):  # fmt: skip
+    """The node's work: a SPLAT, views around it [V, H, W, 3], the first as a LOAD3D_CAMERA, and a FIELD or what says
+    that there is none.
 
     Raises:
         FlashWorldError: inputs that do not fit, or too little memory.
@@ -109,10 +123,12 @@ def make_object(
             f"{info.model_id} makes scenes: connect it to Generate Scene, or choose a model of objects (trellis-tiny "
             "is embedded) in Load FlashWorld Model."
         )
+    sockets.checked_numbers(guidance=guidance)
     options: dict[str, Any] = {} if guidance < 0 else {"guidance": float(guidance)}
     own = (info.steps, info.steps)
     chosen = None if steps == (OWN_STEPS, OWN_STEPS) else tuple(s or o for s, o in zip(steps, own, strict=True))
-    view = ViewImage(_pixels(image, run), mask=_mask(mask, run))
+    pixels = _pixels(image, run)
+    view = ViewImage(pixels, mask=sockets.mask_in(mask, tuple(pixels.shape[:2]), mask_is, run.say))
     request = Request(None, (view,), seed=seed, steps=chosen, options=options)
     for remark in loaded.model.check(request):
         run.say(remark)
@@ -139,7 +155,12 @@ def make_object(
     scene = made.gaussians
     scene.metadata[FIRST_VIEW] = camera
     run.say(f"{len(scene):,} Gaussians in {made.steps} steps")
-    return sockets.splat_from_gaussians(scene), sockets.image_out(images), camera
+    if info.license:
+        run.say(f"License: {info.license}")
+    field = made.field
+    if field is None:
+        field = api.moved(f"{info.model_id} makes Gaussians and no field; use the splat output.")
+    return sockets.splat_from_gaussians(scene), sockets.image_out(images), camera, field
 
 
 def _pixels(image: Any, run: NodeRun) -> Tensor:
@@ -153,17 +174,3 @@ def _pixels(image: Any, run: NodeRun) -> Tensor:
     if not bool(torch.isfinite(pixels).all()):
         raise FlashWorldError("image has numbers that are not finite (NaN); check the node it comes from.")
     return pixels.clamp(0, 1)
-
-
-def _mask(mask: Any, run: NodeRun) -> Tensor | None:
-    """The first mask of a batch as [H, W] on the CPU; None where none is connected."""
-    if mask is None:
-        return None
-    if isinstance(mask, Tensor) and mask.ndim == 2:
-        mask = mask[None]
-    if not isinstance(mask, Tensor) or mask.ndim != 3 or 0 in mask.shape:
-        shape = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
-        raise FlashWorldError(f"mask must be a MASK [B, H, W], got {shape}.")
-    if len(mask) > 1:
-        run.say(f"The mask input is a batch of {len(mask)}; only the first is used.")
-    return mask[0].detach().float().cpu()

@@ -8,7 +8,7 @@ from ..checkpoints import DTYPES
 from ..progress import duration
 from .arguments import add_trajectory_arguments, device_name, device_of, positive, say, size, size_or_picture
 from .jobs import LIST_KEYS, jobs_of, seeds
-from .objects import add_object_arguments, generate_object
+from .objects import add_object_arguments, generate_objects
 from .progress import announced
 
 
@@ -19,8 +19,8 @@ def add_command(commands) -> None:
         description="Make a 3D Gaussian scene from a picture, a sentence, or both, along a camera path. Writes "
         "OUT/scene.ply, OUT/cameras.json (the path, as a request), OUT/path.mp4, OUT/contact_sheet.png and "
         "OUT/report.json. Several pictures, prompts or seeds make a scene each, in a folder of its own, and one "
-        "contact sheet of all; the model is loaded once. Models of objects (VFusion3D, TRELLIS) take a picture of "
-        "one and no path, and write OUT/mesh.glb (where they make a field) and OUT/orbit.mp4 too.",
+        "contact sheet of all; the model is loaded once. Models of objects (TRELLIS, VFusion3D) take a picture of one and no "
+        "path, and write OUT/mesh.glb and OUT/orbit.mp4 too.",
     )
     parser.add_argument(
         "--image",
@@ -144,7 +144,7 @@ def run(options) -> None:
         device_of(options.device)
         opened = open_model(options.model)
         if opened.info.kind == "object":
-            return generate_object(single(options), load(options, opened), steps)
+            return generate_objects(options, opened.info, lambda: load(options, opened), steps)
         for name in ("mask", "guidance", "mesh"):
             if getattr(options, name) is not None:
                 raise FlashWorldError(f"--{name} is for models of objects; {opened.info.model_id} makes scenes.")
@@ -160,19 +160,6 @@ def run(options) -> None:
     from .results import make_all
 
     make_all(options, model, jobs)
-
-
-def single(options):
-    """The options of one object; several pictures or seeds are refused."""
-    import argparse
-
-    from ..errors import FlashWorldError
-
-    images, chosen = options.image or [], options.seed
-    if len(images) > 1 or Path(*images[:1] or [""]).is_dir() or len(chosen) > 1:
-        raise FlashWorldError("Models of objects make one object at a time: give one --image and one --seed.")
-    own = {"image": images[0] if images else None, "prompt": " ".join(options.prompt), "seed": chosen[0]}
-    return argparse.Namespace(**{**vars(options), **own})
 
 
 def check(opened, jobs) -> list[str]:
