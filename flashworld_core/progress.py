@@ -49,3 +49,10 @@ class Progress:
     def silent(self) -> Progress:
         """For a part of the work that is counted as one unit: it can be stopped, but reports nothing."""
         return Progress(None, self.should_stop)
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: "42 s", "3 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

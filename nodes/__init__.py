@@ -5,10 +5,12 @@ from __future__ import annotations
 from .clean import CleanScene
 from .comfyui import api, folders
 from .export import ExportScene
+from .field import FieldToMesh, FieldToSplat
 from .generate import Generate
 from .image_to_object import ImageToObject
 from .load import LoadModel
 from .load_scene import LoadScene
+from .place import PlaceObject
 from .preview import PreviewScene
 from .render import RenderViews
 from .trajectory import CameraPath, WanCamera
@@ -22,6 +24,9 @@ NODES: list[type[api.ComfyNode]] = [
     WanCamera,
     Generate,
     ImageToObject,
+    FieldToMesh,
+    FieldToSplat,
+    PlaceObject,
     LoadScene,
     RenderViews,
     CleanScene,

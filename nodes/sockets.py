@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,8 +19,12 @@ from ..flashworld_core.errors import FlashWorldError
 from ..flashworld_core.gaussians import FIRST_VIEW, Gaussians
 from .comfyui.api import SPLAT, intermediate_device, intermediate_dtype
 
+if TYPE_CHECKING:
+    from ..flashworld_core.fields import Field
+
 logger = logging.getLogger(__name__)
 
+MASK_MEANINGS = ("auto", "object", "background")  # what is white in a mask
 MAX_FRAMES = 10_000  # of a camera path
 MAX_SIDE = 8192  # pixels of a view
 
@@ -102,6 +106,59 @@ def picture_in(image: Any, node_input: str = "image") -> Tensor:
     if picture.shape[-1] == 4:
         return picture[..., :3] * picture[..., 3:] + (1 - picture[..., 3:])
     return picture.expand(-1, -1, 3).contiguous()
+
+
+def mask_in(mask: Any, size: tuple[int, int], meaning: str, say: Callable[[str], None]) -> Tensor | None:
+    """The first mask of a MASK as [H, W] float32 on the CPU, 1 on the object, of the image's size.
+
+    Args:
+        mask: MASK; None: none.
+        size: (height, width) of the image.
+        meaning: one of `MASK_MEANINGS`. Load Image gives masks that are 1 around the object.
+        say: told what was guessed or changed.
+
+    Returns:
+        None where the mask says nothing: what Load Image gives for images without transparency.
+
+    Raises:
+        FlashWorldError: not a MASK, or numbers that are not finite.
+    """
+    from torch.nn.functional import interpolate
+
+    checked_choice("mask_is", meaning, MASK_MEANINGS)
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
+        shape = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise FlashWorldError(f"mask must be a MASK [B, H, W], got {shape}.")
+    mask = (mask if mask.ndim == 2 else mask[0]).detach().float().cpu()
+    if not bool(torch.isfinite(mask).all()):
+        raise FlashWorldError("mask has numbers that are not finite (NaN); check the node it comes from.")
+    if tuple(mask.shape) == (64, 64) != size and not bool(mask.any()):
+        return None
+    if tuple(mask.shape) != size:
+        say(f"The mask is {mask.shape[1]}x{mask.shape[0]}; it is scaled to the image's {size[1]}x{size[0]}.")
+        mask = interpolate(mask[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+    mask = mask.clamp(0, 1)
+    if meaning == "auto":
+        border = torch.cat([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+        if float(border.mean()) > 0.5 and bool((mask < 0.5).any()):
+            say("The mask is white at the edges: taken as white around the object, as Load Image gives it (mask_is).")
+            return 1 - mask
+    return 1 - mask if meaning == "background" else mask
+
+
+def field_in(value: Any) -> Field:
+    """The value of a FIELD socket.
+
+    Raises:
+        FlashWorldError: something else.
+    """
+    from ..flashworld_core.fields import Field
+
+    if not isinstance(value, Field):
+        raise FlashWorldError(f"the field input needs a FIELD (from Image to Object), got {type(value).__name__}.")
+    return value
 
 
 def checked_choice(name: str, value: str, options: Collection[str]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
+from .arguments import say
+from .jobs import object_jobs
 from .progress import ProgressBar
 
 _SHOWN, _FIELD_SIZE = 4, 96  # views of the contact sheet; pixels of those of the field, which take long
@@ -38,29 +39,50 @@ def add_object_arguments(group) -> None:
     group.add_argument("--mesh-threshold", type=float, default=None, help="density at the mesh's surface (1)")
 
 
-def generate_object(options, model, steps) -> None:
-    """Carry out ``generate`` for a model of objects; writes into ``options.out``."""
+def generate_objects(options, info, load, steps) -> None:
+    """Carry out ``generate`` for a model of objects; writes into ``options.out``, or folders in it.
+
+    Args:
+        info: of the model.
+        load: ``load()`` gives it.
+        steps: as in `Request.steps`.
+    """
     from ..errors import FlashWorldError
-    from ..generators.base import Request, RunOptions, ViewImage
-    from ..progress import Progress
     from ..rendering.render import warm_up
 
-    info = model.info
     if options.request is not None or not options.image:
         raise FlashWorldError(f"{info.model_id} makes objects from pictures: give --image.")
     formats = mesh_formats(options, info)
     for name in ("views", "size", "image_index"):
         if getattr(options, name) is not None:
-            print(f"{info.model_id} makes objects: --{name.replace('_', '-')} is not used.", file=sys.stderr)
+            say(f"{info.model_id} makes objects: --{name.replace('_', '-')} is not used.")
     given = {} if options.guidance is None else {"guidance": options.guidance}
-    image = ViewImage(options.image, mask=None if options.mask is None else read_mask(options.mask))
-    request = Request(None, (image,), options.prompt, options.seed, steps, options=given)
-    for remark in model.check(request):
-        print(remark, file=sys.stderr)
+    jobs = object_jobs(options, steps, given, None if options.mask is None else read_mask(options.mask))
+    model = load()
+    for job in jobs:
+        try:
+            remarks = model.check(job.request)
+        except FlashWorldError as error:
+            raise FlashWorldError(f"{job.name}: {error}" if job.name else str(error)) from error
+        for remark in remarks:
+            say(f"{job.name}: {remark}" if job.name else remark)
     warm_up()
+    for job in jobs:
+        generate_object(options, model, job.request, formats, options.out / job.name)
+    if info.license:
+        print(f"License: {info.license}")
+
+
+def generate_object(options, model, request, formats: tuple[str, ...], out: Path) -> None:
+    """Make one object and write it into ``out``."""
+    from ..generators.base import RunOptions
+    from ..progress import Progress
+
+    info = model.info
     started = time.monotonic()
     with ProgressBar("generate") as bar:
-        made = model.generate(request, RunOptions(views_per_chunk=options.views_per_chunk, progress=Progress(bar)))
+        run = RunOptions(views_per_chunk=options.views_per_chunk, progress=Progress(bar))
+        made = model.generate(request, run)
     seconds = time.monotonic() - started
     mesh = object_mesh(options, made) if formats else None
     report = {
@@ -71,11 +93,9 @@ def generate_object(options, model, steps) -> None:
         "model_id": info.model_id,
         "license": info.license,
     }
-    write_object(options, made, mesh, formats, report)
+    write_object(options, out, made, mesh, formats, report)
     more = "" if mesh is None else f", {len(mesh.faces):,} triangles"
-    print(f"{report['gaussians']:,} Gaussians{more} in {seconds:.1f} s: {options.out.resolve()}")
-    if info.license:
-        print(f"License: {info.license}")
+    print(f"{report['gaussians']:,} Gaussians{more} in {seconds:.1f} s: {out.resolve()}")
 
 
 def mesh_formats(options, info) -> tuple[str, ...]:
@@ -96,7 +116,7 @@ def mesh_formats(options, info) -> tuple[str, ...]:
         return names
     if options.mesh is not None:
         raise FlashWorldError(missing)
-    print(f"No mesh is written. {missing}", file=sys.stderr)
+    say(f"No mesh is written. {missing}")
     return ()
 
 
@@ -111,7 +131,7 @@ def read_mask(path: str):
 
 
 def object_mesh(options, made):
-    """The `Mesh` of a result; None, and a sentence, where there is no surface."""
+    """The `Mesh` of a result."""
     from ..ops.field_to_mesh import RESOLUTION, THRESHOLD, field_to_mesh
     from ..progress import Progress
 
@@ -124,7 +144,7 @@ def object_mesh(options, made):
         )
 
 
-def write_object(options, made, mesh, formats: tuple[str, ...], report: dict) -> None:
+def write_object(options, out: Path, made, mesh, formats: tuple[str, ...], report: dict) -> None:
     """Write scene.ply, the mesh files, report.json, contact_sheet.png and orbit.mp4."""
     from ..formats.meshes import write_mesh
     from ..formats.scenes import write_scene
@@ -132,7 +152,6 @@ def write_object(options, made, mesh, formats: tuple[str, ...], report: dict) ->
     from ..rendering.field import render_field
     from ..rendering.render import render
 
-    out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     write_scene(out / "scene.ply", made.gaussians)
     for name in formats:

@@ -38,8 +38,17 @@ CONTRACT = {
         "SPLAT IMAGE LOAD3D_CAMERA",
     ),
     "FlashWorld_ImageToObject": (
-        "model:FLASHWORLD_MODEL image:IMAGE seed:INT structure_steps:INT detail_steps:INT guidance:FLOAT mask:MASK?",
-        "SPLAT IMAGE LOAD3D_CAMERA",
+        "model:FLASHWORLD_MODEL image:IMAGE seed:INT steps:INT guidance:FLOAT mask_is:COMBO "
+        "detail_steps:INT mask:MASK?",
+        "SPLAT FIELD IMAGE LOAD3D_CAMERA",
+    ),
+    "FlashWorld_FieldToMesh": ("field:FIELD resolution:INT threshold:FLOAT", "MESH FILE_3D_GLB"),
+    "FlashWorld_FieldToSplat": ("field:FIELD resolution:INT min_opacity:FLOAT", "SPLAT"),
+    "FlashWorld_PlaceObject": (
+        "scene:SPLAT object:SPLAT where:COMBO pixel_x:FLOAT pixel_y:FLOAT view:INT position_x:FLOAT position_y:FLOAT "
+        "position_z:FLOAT scale:FLOAT turn:FLOAT tilt:FLOAT roll:FLOAT face_viewer:BOOLEAN anchor:COMBO "
+        "trajectory:FLASHWORLD_TRAJECTORY?",
+        "SPLAT IMAGE",
     ),
     "FlashWorld_RenderViews": (
         "splat:SPLAT width:INT height:INT frames:INT background:STRING hole_threshold:FLOAT sh_degree:INT "

@@ -10,7 +10,7 @@ from ...errors import FlashWorldError
 from ..base import ModelFile
 from .checkpoint import config_of, load_network, open_checkpoint
 from .memory import memory_plan
-from .pipeline import VFusion3DModel, info_of
+from .pipeline import VFusion3DModel, check_request, info_of
 
 
 def open_model(path: str | Path) -> ModelFile:
@@ -34,4 +34,5 @@ def open_model(path: str | Path) -> ModelFile:
         load,
         functools.partial(memory_plan, config),
         manifest.compute_dtype,
+        check=check_request,
     )

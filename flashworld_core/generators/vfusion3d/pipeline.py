@@ -75,18 +75,7 @@ class VFusion3DModel:
 
     def check(self, request: Request) -> list[str]:
         """Refuse what the model cannot do; remark on what it does not use and on how the mask was found."""
-        if len(request.images) != 1:
-            raise FlashWorldError(f"VFusion3D takes one image of one object, got {len(request.images)}.")
-        if unknown := sorted(set(request.options) - {SPLAT_RESOLUTION}):
-            raise FlashWorldError(f"VFusion3D knows no option {', '.join(unknown)}; it takes {SPLAT_RESOLUTION}.")
-        _splat_resolution(request)
-        remark = object_image(request.images[0])[2]
-        remarks = [remark] if remark else []
-        if request.prompt.strip():
-            remarks.append("VFusion3D reads no prompt; it is not used.")
-        if request.steps not in (None, 1):
-            remarks.append("VFusion3D works in one step; steps is not used.")
-        return remarks
+        return check_request(request)
 
     def memory_plan(
         self, *, views: int, height: int, width: int, device_type: str, views_per_chunk: int | None = None
@@ -141,6 +130,22 @@ class VFusion3DModel:
         if run.on_step is not None:
             run.on_step(made)
         return made
+
+
+def check_request(request: Request) -> list[str]:
+    """As `VFusion3DModel.check`, which needs no weights."""
+    if len(request.images) != 1:
+        raise FlashWorldError(f"VFusion3D takes one image of one object, got {len(request.images)}.")
+    if unknown := sorted(set(request.options) - {SPLAT_RESOLUTION}):
+        raise FlashWorldError(f"VFusion3D knows no option {', '.join(unknown)}; it takes {SPLAT_RESOLUTION}.")
+    _splat_resolution(request)
+    remark = object_image(request.images[0])[2]
+    remarks = [remark] if remark else []
+    if request.prompt.strip():
+        remarks.append("VFusion3D reads no prompt; it is not used.")
+    if request.steps not in (None, 1):
+        remarks.append("VFusion3D works in one step; steps is not used.")
+    return remarks
 
 
 def _splat_resolution(request: Request) -> int:
