@@ -85,15 +85,15 @@ class ImageToObject(api.ComfyNode):
                     min=0,
                     max=200,
                     advanced=True,
-                    tooltip="Another number of steps for the look alone, with models that make shape and look one after "
-                    "the other (TRELLIS); 0 takes that of steps.",
+                    tooltip="Another number of steps for the look alone, with models that make shape and look one "
+                    "after the other (TRELLIS); 0 takes that of steps.",
                 ),
                 api.input(
                     io.Mask,
                     "mask",
                     optional=True,
-                    tooltip="Which part of the picture is the object. Left open, its transparency says; then a background of one color is told "
-                    "apart by itself, and any other picture counts as a whole.",
+                    tooltip="Which part of the picture is the object. Left open, its transparency says; then a "
+                    "background of one color is told apart by itself, and any other picture counts as a whole.",
                 ),
             ],
             outputs=[
