@@ -104,17 +104,30 @@ def add_model_arguments(group) -> None:
         "--dtype", default=None, choices=sorted(DTYPES), help="precision of the networks; default the model's own"
     )
     group.add_argument("--device", type=device_name, default="auto", help="auto, cpu or cuda (%(default)s)")
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the transformer's blocks: a longer first step, faster ones after it; needs a C++ compiler, on a "
+        "graphics card Triton",
+    )
 
 
 def load(options, opened):
     """The model an options namespace asks for, from its `ModelFile`."""
     import torch
 
-    return opened.load(
+    from ..errors import FlashWorldError
+
+    model = opened.load(
         dtype=getattr(torch, DTYPES[options.dtype]) if options.dtype else None,
         device=device_of(options.device),
         parts={name: value for name in ("vae", "text_encoder") if (value := getattr(options, name)) is not None},
     )
+    if options.compile:
+        if not hasattr(model, "compile"):
+            raise FlashWorldError(f"Models of {model.info.name} cannot be compiled; leave --compile out.")
+        model.compile()
+    return model
 
 
 def run(options) -> None:
