@@ -1,6 +1,6 @@
 """Train, distill, judge and write the embedded object model; what is done already is not done again.
 
-    python scripts/train_trellis_tiny.py --run runs/trellis-tiny [--model flashworld_core/assets/trellis-tiny]
+python scripts/train_trellis_tiny.py --run runs/trellis-tiny [--model flashworld_core/assets/trellis-tiny]
 """
 
 from __future__ import annotations
