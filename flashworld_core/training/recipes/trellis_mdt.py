@@ -66,10 +66,10 @@ def tiny() -> TrellisRecipe:
     mdt = MdtOptions(norm="rms", norm_constant=1.0, vm_guidance=0.0, vd_guidance=0.0)
     return TrellisRecipe(
         tiny_config(),
-        Distill(_settings(300, 5e-4, group=12, average=0.98), _settings(150, 5e-4, group=6, average=0.98), mdt=mdt),
+        Distill(_settings(600, 5e-4, group=12, average=0.98), _settings(300, 5e-4, group=6, average=0.98), mdt=mdt),
         objects=3000, held_out=64,
         gaussian_decoder=_settings(600, 3e-3, group=1, average=0.99),
-        flows=_settings(1800, 1.5e-3, group=8, average=0.995), slat_every=3,
+        flows=_settings(8000, 1.5e-3, group=8, average=0.995), slat_every=3,
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def judge(model: TrellisModel, seeds: Sequence[int], steps: tuple[int, int], gui
         seen = render(scene, cameras, modes=("rgb", "alpha"), background="white")
         both = [a > 0.5 for a in (seen.alpha.reshape(truth[..., 3].shape), truth[..., 3])]
         overlap = float((both[0] & both[1]).sum() / (both[0] | both[1]).sum())
-        db = [float(psnr_db(a, b)) for a, b in zip(seen.rgb.clamp(0, 1), on_white(truth), strict=True)]
+        db = psnr_db(seen.rgb, on_white(truth)).tolist()
         rows.append((db[0], sum(db[1:]) / (VIEWS - 1), overlap, seconds))
     return Judged(*(sum(column) / len(rows) for column in zip(*rows, strict=True)))
 
