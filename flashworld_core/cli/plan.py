@@ -38,6 +38,11 @@ def run(options) -> None:
 
     opened = open_model(options.model)
     width, height = options.size or (None, None)
+    own = {}  # what not every generator plans for
+    if options.dtype in QUANTIZED:
+        own["stored"] = getattr(torch, QUANTIZED[options.dtype])
+    if options.backend != "auto":
+        own["renderer"] = options.backend
     plan = opened.memory_plan(
         views=options.views,
         height=height,
@@ -45,7 +50,6 @@ def run(options) -> None:
         dtype=getattr(torch, DTYPES.get(options.dtype, DTYPES["bf16"])),
         device_type=options.device,
         views_per_chunk=options.views_per_chunk,
-        renderer=options.backend,
-        **({"stored": getattr(torch, QUANTIZED[options.dtype])} if options.dtype in QUANTIZED else {}),
+        **own,
     )
     print(plan.table())
