@@ -26,7 +26,6 @@ from .checkpoint import build_parts, check_parts, config_of, open_checkpoint
 from .config import FlashWorldConfig
 from .pipeline import NAME
 from .quantization import read_stored, stored_tensors
-from .transformer import FlashWorldTransformer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
@@ -154,6 +153,8 @@ def save_folder(
     except OSError as error:
         raise FlashWorldError(f"{folder} cannot be written: {error}.") from error
     try:
+        from .transformer import FlashWorldTransformer
+
         keep = single_precision_names(FlashWorldTransformer)
         model = {f"transformer.{name}": t for name, t in _state(transformer).items()}
         model |= {f"recon_decoder.{name}": t for name, t in _state(recon_decoder).items()}

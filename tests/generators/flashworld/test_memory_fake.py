@@ -49,7 +49,9 @@ def tracked(work) -> int:
         result = work(watch)
     peak = watch.get_tracker_snapshot("peak")[torch.device("cpu")]
     del result
-    return peak["Total"] - sum(size for kind, size in peak.items() if getattr(kind, "value", kind) in ("Parameter", "Buffer"))
+    return peak["Total"] - sum(
+        size for kind, size in peak.items() if getattr(kind, "value", kind) in ("Parameter", "Buffer")
+    )
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
