@@ -41,6 +41,11 @@ def run(options) -> None:
 
         opened = open_model(options.model)
     width, height = options.size or (None, None)
+    own = {}  # what not every generator plans for
+    if options.dtype in QUANTIZED:
+        own["stored"] = getattr(torch, QUANTIZED[options.dtype])
+    if options.backend != "auto":
+        own["renderer"] = options.backend
     plan = opened.memory_plan(
         views=options.views,
         height=height,
@@ -48,8 +53,7 @@ def run(options) -> None:
         dtype=getattr(torch, DTYPES.get(options.dtype, DTYPES["bf16"])),
         device_type=options.device,
         views_per_chunk=options.views_per_chunk,
-        **({"renderer": options.backend} if options.backend != "auto" else {}),
-        **({"stored": getattr(torch, QUANTIZED[options.dtype])} if options.dtype in QUANTIZED else {}),
+        **own,
     )
     print(plan.table())
     print(how_long(opened, plan, options))
@@ -63,7 +67,7 @@ def how_long(opened, plan, options) -> str:
 
     if opened.operations is None:
         return "time: not known for this model"
-    device, dtype = torch.device(options.device), getattr(torch, DTYPES.get(options.dtype, DTYPES["bf16"]))
+    device, dtype = torch.device(options.device), plan.dtype
     if device.type == "cuda" and not torch.cuda.is_available():
         work = opened.operations(views=plan.views, height=plan.height, width=plan.width)
         return f"time: {work / 1e12:,.1f} million million operations; no CUDA device here to say how long that takes"
