@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -31,11 +31,11 @@ class PromptEmbedder:
     def __init__(self, config: FlashWorldConfig, tokenizer, encoder: nn.Module, *, trained: bool):
         self.config, self.tokenizer, self.encoder, self.trained = config, tokenizer, encoder, trained
 
-    def __call__(self, prompt: str) -> Tensor:
-        """[1, L, D], with a graph only where the encoder is being trained."""
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """[B, L, D], with a graph only where the encoder is being trained."""
         ids = self.tokenizer(
-            self.config.prompt_prefix + prompt, truncation=True, max_length=self.config.text_length,
-            padding="max_length", return_tensors="pt",
+            [self.config.prompt_prefix + prompt for prompt in prompts], truncation=True,
+            max_length=self.config.text_length, padding="max_length", return_tensors="pt",
         )  # fmt: skip
         device = next(self.encoder.parameters()).device
         ids = {name: ids[name].to(device) for name in ("input_ids", "attention_mask")}
@@ -57,7 +57,7 @@ def own_text(config: FlashWorldConfig, seed: int = 0):
 
 
 def build_networks(
-    config: FlashWorldConfig, encoder: FrameEncoder, embed: Callable[[str], Tensor], run: Run, *, seed: int,
+    config: FlashWorldConfig, encoder: FrameEncoder, embed: Callable[[Sequence[str]], Tensor], run: Run, *, seed: int,
     text_encoder: nn.Module | None = None, device: torch.device | str = "cpu",
 ) -> Networks:  # fmt: skip
     """Networks with random weights that every process of a run draws alike."""

@@ -47,6 +47,7 @@ class Run:
     Attributes:
         iterations: the stage's length; only they steer, the clock never does.
         batch: samples of an update over all processes.
+        together: samples of a process that go through the networks at once; the others follow, gradients add up.
         seed: of every random number.
         minutes: stop (and save) after this long; 0 for no limit.
         save_every, keep_every: iterations between checkpoints, and between those that are kept for good (0: none).
@@ -60,6 +61,7 @@ class Run:
 
     iterations: int = 20_000
     batch: int = 64
+    together: int = 1
     seed: int = 0
     minutes: float = 0.0
     save_every: int = 500
@@ -201,6 +203,7 @@ class Source:
         weight: how often it is drawn beside the others of its kind.
         kind: "multiview", "ood", "image" or "video".
         strides: frames between views, one drawn a clip.
+        simple, hold_out: of ToyWorld, see `toyworld.ToyWorldData`.
     """
 
     name: str = "toyworld"
@@ -208,6 +211,8 @@ class Source:
     weight: float = 1.0
     kind: Literal["multiview", "ood", "image", "video"] = "multiview"
     strides: tuple[int, ...] = (1,)
+    simple: bool = False
+    hold_out: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

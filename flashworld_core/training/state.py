@@ -210,6 +210,12 @@ class OneFile:
             raise FlashWorldError(f"The checkpoint {folder} does not fit this recipe's networks: {error}") from error
 
 
+def read_average(checkpoint: Path, player: str) -> dict[str, torch.Tensor]:
+    """The state dict of a player's running average in a checkpoint (of its module, where no average is kept)."""
+    state = load_checkpoint(checkpoint / "state.pt")[player]
+    return state["average"] or state["module"]
+
+
 def player_states(trainer) -> dict:
     """State dicts of every player: module, average, optimizers."""
     return {

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -54,8 +54,12 @@ class Stage(Protocol):
     def turns(self, iteration: int) -> tuple[str, ...]:
         """The players updated in an iteration, in order."""
 
-    def loss(self, player: str, draws: Draws, sample: int) -> tuple[Tensor, dict[str, float]]:
-        """The loss of one sample and what to report of it. ``sample`` counts over the whole run."""
+    def losses(self, player: str, draws: Sequence[Draws]) -> tuple[Tensor, list[dict[str, float]]]:
+        """The losses [B] of samples that are computed together, and what to report of each.
+
+        ``draws[i].sample`` is the sample's number, which counts over the whole run. What steers control flow comes
+        from ``draws[0].of(None)`` alone, so that it is the same for all samples of an update and on all processes.
+        """
 
     def state(self) -> dict:
         """What the stage itself has to keep between iterations; empty for most."""
@@ -71,7 +75,7 @@ class World:
     size: int = 1
     reduce_gradients: Callable[[nn.Module], None] = lambda module: None
     any_true: Callable[[bool], bool] = bool
-    mean: Callable[[dict[str, float]], dict[str, float]] = dict
+    gather: Callable[[list], list] = list
 
 
 class Trainer:
@@ -133,13 +137,12 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         first = run.batch * player.updates
         draws = Draws(run.seed, f"{self.stage.name}/{name}", player.updates)
-        values: dict[str, float] = {}
-        for i in range(share):
-            sample = first + world.rank * share + i
-            loss, report = self.stage.loss(name, draws.of(sample), sample)
-            (loss / run.batch).backward()
-            for key, value in report.items():
-                values[key] = values.get(key, 0.0) + float(value) / share
+        reports: list[dict[str, float]] = []
+        for i in range(0, share, run.together):
+            numbers = range(first + world.rank * share + i, first + world.rank * share + min(i + run.together, share))
+            losses, found = self.stage.losses(name, [draws.of(sample) for sample in numbers])
+            (losses.sum() / run.batch).backward()
+            reports += found
         world.reduce_gradients(player.module)
         norm = clip_gradients(
             [p for o, _ in player.optimizers for g in o.param_groups for p in g["params"]], player.clip
@@ -162,8 +165,10 @@ class Trainer:
                     f"{self.skipped} updates in a row had a loss or gradient that is not finite; "
                     "lower the learning rate, or go on from an earlier checkpoint."
                 )
-        values = world.mean(values)
-        self.metrics.add({f"{name}/{key}": value for key, value in values.items()})
+        reports = world.gather(reports)
+        for key in sorted({key for report in reports for key in report}):
+            values = [report[key] for report in reports if key in report]
+            self.metrics.add({f"{name}/{key}": sum(values) / len(values)})
         self.metrics.add({f"{name}/gradient_norm": norm.item(), f"{name}/skipped": float(not finite)})
 
     def _report(self, started: float, begun_at: int) -> None:

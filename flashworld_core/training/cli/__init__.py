@@ -1,0 +1,7 @@
+"""The commands of ``python -m flashworld_core.training``: one file each, with ``add_arguments`` and ``run``."""
+
+COMMANDS = {
+    "pretrain": ("flashworld_core.training.cli.pretrain", "stage 1: both modes from one pass"),
+    "distill": ("flashworld_core.training.cli.distill", "stage 2: the few-step student, from a run of stage 1"),
+}
+"""Command to (module, what it does); the module is imported when the command is used."""
