@@ -91,6 +91,8 @@ class Pretraining:
 
     Attributes:
         rendering_weight: of Eq. 5 beside Eq. 4's 1.
+        rendering_share: share of the updates that have Eq. 5. The others train the multi-view mode alone, which costs a
+            third; stage 2's teacher is nothing else.
         rendering: "mse" in [-1, 1] as in the paper; "rmse" in [0, 1], whose gradient does not fade with the error.
         input_views, novel_views: views Eq. 5 is rendered at, per sample.
         random_background: one color a view; white otherwise.
@@ -108,6 +110,7 @@ class Pretraining:
     optimizer: Optimizer = Optimizer(warmup=1000, decay_from=10_000)
     conditioning: Conditioning = Conditioning()
     rendering_weight: float = 1.0
+    rendering_share: float = 1.0
     rendering: Literal["mse", "rmse"] = "mse"
     input_views: int = 4
     novel_views: int = 4
@@ -158,7 +161,9 @@ class Distillation:
             the paper. ``gradient_weight`` as in stage 1.
         student_input: "rollout" trains on the student's own states; "data" on noisy truths (multi-view data only).
         score_low, score_high: bounds of the noise level of scores.
-        reuse: rollouts the critic takes from the student's latest updates instead of making its own, as a share.
+        rollout_every: critic updates in a row that share one set of rollouts and truths, each with fresh noise; must
+            divide ``critic_updates``, between two of the student's updates. 1 makes fresh ones, as DMD2 does; more is
+            cheaper.
         average: decay of the student's running average, which is sampled and exported.
         normalize: divide the distribution matching gradient by the teacher's error.
     """
@@ -187,7 +192,7 @@ class Distillation:
     student_input: Literal["rollout", "data"] = "rollout"
     score_low: float = 0.02
     score_high: float = 0.98
-    reuse: float = 0.0
+    rollout_every: int = 1
     average: float = 0.99
     normalize: bool = True
     head_width: int = 256

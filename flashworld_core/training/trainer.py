@@ -21,6 +21,7 @@ from .optim import clip_gradients, learning_rate, set_learning_rate, update_aver
 
 log = logging.getLogger(__name__)
 
+_PROGRESS_SECONDS = 10.0
 _LARGEST_SKIPPED = 20  # updates in a row without finite gradients before the run gives up
 
 
@@ -111,6 +112,7 @@ class Trainer:
         Ctrl-C and SIGTERM finish the update in progress, save, and return; a second Ctrl-C stops at once.
         """
         run, started, begun_at = self.run, time.monotonic(), self.iteration
+        said = started
         with _stop_signals() as stopped:
             while self.iteration < run.iterations:
                 for name in self.stage.turns(self.iteration):
@@ -120,7 +122,11 @@ class Trainer:
                 out_of_time = run.minutes and time.monotonic() - started > 60 * run.minutes
                 stop = self.world.any_true(bool(stopped) or bool(out_of_time))
                 if self.iteration % run.report_every == 0:
-                    self._report(started, begun_at)
+                    self._report(self._left(started, begun_at))
+                    said = time.monotonic()
+                elif self.world.rank == 0 and time.monotonic() - said > _PROGRESS_SECONDS:
+                    log.info("%s %d of %d, %s left", self.stage.name, self.iteration, run.iterations, self._left(started, begun_at))
+                    said = time.monotonic()
                 if self.sheet and run.sheet_every and (self.iteration % run.sheet_every == 0 or last):
                     self.sheet(self.iteration)
                 if self.checkpoints and (stop or last or self.iteration % run.save_every == 0):
@@ -171,20 +177,20 @@ class Trainer:
             self.metrics.add({f"{name}/{key}": sum(values) / len(values)})
         self.metrics.add({f"{name}/gradient_norm": norm.item(), f"{name}/skipped": float(not finite)})
 
-    def _report(self, started: float, begun_at: int) -> None:
+    def _report(self, left: str) -> None:
         rates = {
             f"{name}/lr": learning_rate(config, self.iteration, self.run.iterations)
             for name, player in self.stage.players.items()
             for _, config in player.optimizers[:1]
         }
         row = self.metrics.report(self.iteration, **rates)
-        seconds = time.monotonic() - started
-        left = seconds / max(1, self.iteration - begun_at) * (self.run.iterations - self.iteration)
         if self.world.rank == 0:
             shown = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, float) and "/lr" not in k)
-            log.info(
-                "%s %d of %d, %s left  %s", self.stage.name, self.iteration, self.run.iterations, _clock(left), shown
-            )
+            log.info("%s %d of %d, %s left  %s", self.stage.name, self.iteration, self.run.iterations, left, shown)
+
+    def _left(self, started: float, begun_at: int) -> str:
+        seconds = time.monotonic() - started
+        return _clock(seconds / max(1, self.iteration - begun_at) * (self.run.iterations - self.iteration))
 
 
 def _clock(seconds: float) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ...errors import FlashWorldError
 from ...evaluation.metrics import psnr_db
 from ...flow.sample import renoise, x0_from_velocity
 from ...flow.schedule import shifted_schedule
@@ -50,6 +51,11 @@ class CrossModeDistillation:
         model = networks.config
         schedule = shifted_schedule(model.shift).select(model.timestep_indices)
         self.sigmas = tuple(float(s) for s in schedule.sigmas)
+        if config.rollout_every < 1 or config.critic_updates % config.rollout_every:
+            raise FlashWorldError(
+                f"distill.rollout_every ({config.rollout_every}) must divide critic_updates ({config.critic_updates})."
+            )
+        self._kept: dict[tuple[int, int], tuple] = {}  # of the rollouts that critic updates share
 
     def turns(self, iteration: int) -> tuple[str, ...]:
         if iteration < self.config.warm_critic:
@@ -75,15 +81,21 @@ class CrossModeDistillation:
 
     def losses(self, player: str, draws: Sequence[Draws]) -> tuple[Tensor, list[dict[str, float]]]:
         """The loss of each sample, [B], for the student or for the critic; ``draws[i].sample`` is its number."""
-        assignment, networks, count = self.assignment(draws[0]), self.networks, len(draws)
+        if player == "critic":
+            return self._critic_losses(draws, *self._critic_rollouts(draws))
+        assignment = self.assignment(draws[0])
+        scenes, views = self._scenes(assignment, draws)
+        return self._student_losses(assignment, scenes, views, draws)
+
+    def _scenes(self, assignment: Assignment, draws: Sequence[Draws]) -> tuple[list[PreparedScene], list[Views]]:
+        """The samples' scenes and the conditioning of their input views."""
+        count = len(draws)
         scenes = [self.data.sample(assignment.kind, own.sample, self._novel_count(assignment)) for own in draws]
         views = input_views(
-            networks, scenes, draws, with_image=[assignment.with_image] * count,
+            self.networks, scenes, draws, with_image=[assignment.with_image] * count,
             with_text=[assignment.with_text] * count,
         )  # fmt: skip
-        if player == "student":
-            return self._student_losses(assignment, scenes, views, draws)
-        return self._critic_losses(assignment, scenes, views, draws)
+        return scenes, views
 
     # --- the student --------------------------------------------------------------------------------------
 
@@ -156,21 +168,43 @@ class CrossModeDistillation:
 
     # --- the critic ---------------------------------------------------------------------------------------
 
+    @torch.no_grad()
+    def _critic_rollouts(self, draws: Sequence[Draws]) -> tuple[Assignment, Rollout, Tensor | None]:
+        """What the student makes of the samples of an update, or of the first of those that share them, and truths.
+
+        The student does not change between updates that share rollouts, so they are a function of weights and draws,
+        and a run that is resumed in the midst of them makes the same ones again.
+        """
+        every, update = self.config.rollout_every, draws[0].update
+        first = update - update % every
+        back = self.config.run.batch * (update - first)
+        draws = [dataclasses.replace(own, update=first, sample=own.sample - back) for own in draws]
+        key = first, draws[0].sample
+        if key not in self._kept:
+            self._kept = {k: kept for k, kept in self._kept.items() if k[0] == first}
+            assignment = self.assignment(draws[0])
+            scenes, views = self._scenes(assignment, draws)
+            made = self._roll_out(assignment, scenes, views, draws, gradient=False)
+            made = dataclasses.replace(made, scenes=None)
+            adversarial = assignment.kind == "multiview" and self.config.critic_adversarial_weight > 0
+            real = self._real_latents(scenes, made.views, assignment) if adversarial else None
+            kept = assignment, made, real
+            if every == 1:
+                return kept
+            self._kept[key] = kept
+        return self._kept[key]
+
     def _critic_losses(
-        self, assignment: Assignment, scenes: Sequence[PreparedScene], views: Sequence[Views], draws: Sequence[Draws]
+        self, draws: Sequence[Draws], assignment: Assignment, made: Rollout, real: Tensor | None
     ) -> tuple[Tensor, list[dict[str, float]]]:
         """Eq. 4 on the student's own output, and on multi-view data the adversarial loss with R1."""
-        config, count, device = self.config, len(draws), views[0].cameras.device
-        with torch.no_grad():
-            made = self._roll_out(assignment, scenes, views, draws, gradient=False)
-        z, seen = made.latents, made.views
-        adversarial = assignment.kind == "multiview" and config.critic_adversarial_weight > 0
+        config, count, device = self.config, len(draws), made.latents.device
+        z, seen, adversarial = made.latents, made.views, real is not None
         levels = self._levels(draws, "fake", bounded=adversarial).to(device)
         eps = normal(draws, "fake_noise", tuple(z.shape[1:])).to(device)
         inputs = [renoise(z, eps, levels)]
         penalized = adversarial and config.r1_weight > 0 and draws[0].update % config.r1_every == 0
         if adversarial:
-            real = self._real_latents(scenes, seen, assignment)
             inputs.append(renoise(real, normal(draws, "real_noise", tuple(real.shape[1:])).to(device), levels))
         if penalized:
             inputs.append(inputs[1] + config.r1_sigma * normal(draws, "r1", tuple(z.shape[1:])).to(device))

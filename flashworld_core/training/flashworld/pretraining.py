@@ -71,8 +71,8 @@ class DualModePretraining:
         """Eq. 4 + w Eq. 5 of each sample, [B], and what to report of each; ``draws[i].sample`` is its number."""
         config, networks = self.config, self.networks
         kind = draws[0].of(None).choice("kind", self.kinds)
-        multiview = kind == "multiview"
-        scenes = [self.data.sample(kind, own.sample, config.novel_views if multiview else 0) for own in draws]
+        rendered = kind == "multiview" and float(draws[0].of(None).uniform("rendered")) < config.rendering_share
+        scenes = [self.data.sample(kind, own.sample, config.novel_views if rendered else 0) for own in draws]
         images = [scene.images.to(networks.device) for scene in scenes]
         t, shape = scenes[0].views, networks.latent_shape(scenes[0])
         noise = normal(draws, "image_posterior", (shape[2], shape[1], *shape[3:])).to(networks.device)
@@ -84,14 +84,14 @@ class DualModePretraining:
         )  # fmt: skip
         levels = torch.tensor([self.draw_level(own) for own in draws], device=z.device)
         eps = normal(draws, "noise", shape[1:]).to(networks.device)
-        feedback = self._first_pass(z, levels, views, draws) if multiview else None
+        feedback = self._first_pass(z, levels, views, draws) if rendered else None
         made = networks.denoise(views)(renoise(z, eps, levels), levels, feedback)
         losses = [velocity_loss(made.velocity[i], z[i], eps[i]) for i in range(len(draws))]
         reports = [
             {f"velocity_{'image' if g.startswith('image') else 'text'}": loss.item()}
             for g, loss in zip(given, losses, strict=True)
         ]
-        if not multiview:
+        if not rendered:
             return torch.stack(losses), reports
 
         decoded = made.latents.detach() if config.detach_latents else made.latents

@@ -14,7 +14,7 @@ from ..config import (
 )
 
 _RUN = Run(
-    iterations=3200, batch=8, together=8, dtype="float32", checkpoint_blocks=0, recompute_views=False, save_every=100,
+    iterations=3000, batch=8, together=8, dtype="float32", checkpoint_blocks=0, recompute_views=False, save_every=100,
     report_every=20, sheet_every=400, threads=1,
 )  # fmt: skip
 
@@ -33,6 +33,7 @@ def nano() -> Recipe:
             run=_RUN,
             optimizer=Optimizer(lr=1.2e-3, weight_decay=1e-3, warmup=100, schedule="cosine"),
             conditioning=Conditioning(image_and_text=0.2, image=0.0, text=0.7, nothing=0.1),
+            rendering_share=0.4,
             input_views=2,
             novel_views=2,
             feedback=0.3,
@@ -41,7 +42,7 @@ def nano() -> Recipe:
         ),
         distill=Distillation(
             run=Run(
-                iterations=1200, batch=8, together=8, dtype="float32", checkpoint_blocks=0, recompute_views=False,
+                iterations=600, batch=8, together=8, dtype="float32", checkpoint_blocks=0, recompute_views=False,
                 save_every=40, report_every=20, sheet_every=200, threads=1,
             ),
             student=Optimizer(lr=2e-4, weight_decay=1e-5, warmup=80, schedule="constant"),
@@ -50,11 +51,13 @@ def nano() -> Recipe:
             tasks=Tasks(),
             conditioning=Conditioning(image_and_text=0.0, image=0.0, text=1.0, nothing=0.0),
             warm_critic=60,
+            rollout_every=4,
             teacher_guidance=1.0,
             student_adversarial_weight=0.02,
             critic_adversarial_weight=0.05,
             r1_weight=10.0,
-            average=0.97,
+            r1_every=2,
+            average=0.95,
             head_width=32,
         ),
     )  # fmt: skip

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import torch
 
-from ... import __version__
-from ...errors import FlashWorldError
-from ..config import Run
-from ..metrics_log import MetricsLog
-from ..runs import RECIPE_FILE
-from ..state import RunFolder
-from ..trainer import Stage, Trainer, World
+from .. import __version__
+from ..errors import FlashWorldError
+from .config import Run
+from .metrics_log import MetricsLog
+from .state import RunFolder
+from .trainer import Stage, Trainer, World
 
 log = logging.getLogger(__name__)
 
@@ -70,5 +69,3 @@ def train(
         )  # fmt: skip
     return finished
 
-
-__all__ = ["RECIPE_FILE", "pick_device", "train"]
