@@ -22,6 +22,7 @@ from .flashworld.student import Student
 from .optim import build_adamw
 from .trainer import Player
 
+Shard = Callable[..., None]
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 
 
@@ -71,25 +72,38 @@ def build_networks(
     )  # fmt: skip
 
 
-def pretraining_stage(networks: Networks, data: Data, recipe: Recipe) -> DualModePretraining:
-    """Stage 1 with its player."""
+def pretraining_stage(
+    networks: Networks, data: Data, recipe: Recipe, shard: Shard = lambda module, trained=True: None
+) -> DualModePretraining:
+    """Stage 1 with its player.
+
+    Args:
+        shard: called with each network (`distributed.Sharding`), before its optimizer is built.
+    """
     config = recipe.pretrain
     modules = trained_modules(networks, config)
+    average = _average(modules)
+    for module in modules:
+        shard(module)
+    for module in average:
+        shard(module, trained=False)
     player = Player(
         modules, [(build_adamw(config.optimizer, [modules]), config.optimizer)], clip=config.optimizer.clip,
-        average=_average(modules), average_decay=config.average,
+        average=average, average_decay=config.average,
     )  # fmt: skip
     return DualModePretraining(networks, data, config, player)
 
 
 def distillation_stage(
-    networks: Networks, data: Data, recipe: Recipe, teacher: nn.Module | None = None
-) -> CrossModeDistillation:
+    networks: Networks, data: Data, recipe: Recipe, teacher: nn.Module | None = None,
+    shard: Shard = lambda module, trained=True: None,
+) -> CrossModeDistillation:  # fmt: skip
     """Stage 2 with its players.
 
     Args:
         networks: with the weights stage 1 ended at.
         teacher: the frozen transformer; None copies the student's. The fake score starts as a copy of it.
+        shard: as in `pretraining_stage`.
     """
     config = recipe.distill
     teacher = copy.deepcopy(networks.student.transformer) if teacher is None else teacher
@@ -100,9 +114,14 @@ def distillation_stage(
     if networks.student.text_encoder is not None:
         networks.student.text_encoder.requires_grad_(False)
     trained = nn.ModuleList([networks.student.transformer, networks.student.recon_decoder])
+    average = _average(trained)
+    for module in (*trained, critic):
+        shard(module)
+    for module in (*average, teacher):
+        shard(module, trained=False)
     student_player = Player(
         trained, [(build_adamw(config.student, [trained]), config.student)], clip=config.student.clip,
-        average=_average(trained), average_decay=config.average,
+        average=average, average_decay=config.average,
     )  # fmt: skip
     critic_player = Player(
         critic,

@@ -98,7 +98,7 @@ class Pretraining:
         random_background: one color a view; white otherwise.
         full_noise: share of the samples at noise level 1.
         student_levels: share of the samples at the student's own noise levels, where its 3D mode will work.
-        feedback: share of the samples below noise level 1 that get the feedback of a first pass without gradient.
+        feedback: share of the updates whose samples get the feedback of a first pass without gradient.
         detach_latents: the decoder takes the multi-view latents as a constant.
         gradient_weight, color_weight, distance_weight, own_view_weight, redundancy_weight: further terms of the 3D
             mode, 0 in the paper; see `objectives.rendering`.

@@ -53,7 +53,7 @@ def train(
     )
     metrics = MetricsLog(folder if world.rank == 0 else None)
     trainer = Trainer(
-        stage, run, checkpoints=checkpoints, metrics=metrics, world=world, sheet=sheet if world.rank == 0 else None
+        stage, run, checkpoints=checkpoints, metrics=metrics, world=world, sheet=sheet
     )
     begun = checkpoints.restore(trainer)
     if trainer.iteration >= run.iterations:

@@ -12,12 +12,14 @@ import torch
 from ..errors import FlashWorldError
 from .build import distillation_stage, pretraining_stage
 from .config import Recipe, Run
+from .distributed import Sharding, ShardedStorage, processes
 from .export import export_run
 from .flashworld.sheets import SheetMaker
 from .flashworld.start import PRESETS, networks_from, read_model, read_own_text, write_new_start
 from .loop import train
 from .runs import RECIPE_FILE, read_run
 from .sources import open_data
+from .trainer import World
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +32,18 @@ def pretrain(folder: Path, recipe: Recipe, device: torch.device, minutes: float 
     """
     run = _limited(recipe.pretrain.run, minutes)
     start = Path(recipe.start) if recipe.start else folder / "start"
-    if not recipe.start and not (start / "config.json").is_file():
-        if recipe.model not in PRESETS:
-            raise FlashWorldError(f"There is no model {recipe.model!r}; known are {', '.join(PRESETS)}.")
-        write_new_start(start, recipe, open_data(recipe, PRESETS[recipe.model](), seed=run.seed))
-    model = read_model(start)
-    own = read_own_text(start, model.config) if recipe.pretrain.train_text else None
-    networks = networks_from(model, run, device, own)
-    stage = pretraining_stage(networks, open_data(recipe, model.config, seed=run.seed), recipe)
-    sheet = _sheet(recipe, run, networks, stage, folder)
-    finished = train(stage, run, folder, about={"start": str(start)}, sheet=sheet)
-    if finished:
-        export_run(folder, folder / "model")
-        log.info("The model is in %s; stage 2: distill --start %s --out ...", folder / "model", folder)
-    return finished
+    with processes(device) as world:
+        if not recipe.start and not (start / "config.json").is_file() and world.rank == 0:
+            if recipe.model not in PRESETS:
+                raise FlashWorldError(f"There is no model {recipe.model!r}; known are {', '.join(PRESETS)}.")
+            write_new_start(start, recipe, open_data(recipe, PRESETS[recipe.model](), seed=run.seed))
+        _wait(world)
+        model = read_model(start)
+        own = read_own_text(start, model.config) if recipe.pretrain.train_text else None
+        networks = networks_from(model, run, device, own)
+        data, shard = open_data(recipe, model.config, seed=run.seed), Sharding(run, world, device)
+        stage = pretraining_stage(networks, data, recipe, shard)
+        return _train(stage, networks, recipe, run, folder, world, {"start": str(start)})
 
 
 def distill(folder: Path, recipe: Recipe, device: torch.device, minutes: float | None = None) -> bool:
@@ -56,16 +56,33 @@ def distill(folder: Path, recipe: Recipe, device: torch.device, minutes: float |
         FlashWorldError: a recipe whose data or teacher cannot be used.
     """
     run = _limited(recipe.distill.run, minutes)
-    model = read_model(recipe.start)
-    networks = networks_from(model, run, device)
-    stage = distillation_stage(networks, open_data(recipe, model.config, seed=run.seed), recipe)
-    sheet = _sheet(recipe, run, networks, stage, folder)
-    about = {"start": recipe.start, "teacher": teacher_hash(recipe.start)}
-    finished = train(stage, run, folder, about=about, sheet=sheet)
-    if finished:
+    with processes(device) as world:
+        model = read_model(recipe.start)
+        networks = networks_from(model, run, device)
+        data, shard = open_data(recipe, model.config, seed=run.seed), Sharding(run, world, device)
+        stage = distillation_stage(networks, data, recipe, shard=shard)
+        about = {"start": recipe.start, "teacher": teacher_hash(recipe.start)}
+        return _train(stage, networks, recipe, run, folder, world, about)
+
+
+def _train(stage, networks, recipe: Recipe, run: Run, folder: Path, world: World, about: dict) -> bool:
+    sheet = None
+    if run.sheet_every:
+        test = open_data(recipe, networks.config, seed=run.seed, split="test")
+        average = stage.players["student"].average
+        sheet = SheetMaker(networks, average, test, folder, writes=world.rank == 0)
+    storage = None if world.size == 1 else ShardedStorage()
+    finished = train(stage, run, folder, about=about, sheet=sheet, world=world, storage=storage)
+    if finished and world.rank == 0:
         export_run(folder, folder / "model")
-        log.info("The model is in %s.", folder / "model")
+        then = f"; stage 2: distill --start {folder} --out ..." if stage.name == "pretrain" else ""
+        log.info("The model is in %s%s", folder / "model", then)
+    _wait(world)
     return finished
+
+
+def _wait(world: World) -> None:
+    world.any_true(False)
 
 
 def teacher_folder(start: Path) -> Path:
@@ -100,10 +117,3 @@ def teacher_hash(path: str) -> str:
 
 def _limited(run: Run, minutes: float | None) -> Run:
     return run if minutes is None else dataclasses.replace(run, minutes=minutes)
-
-
-def _sheet(recipe: Recipe, run: Run, networks, stage, folder: Path) -> SheetMaker | None:
-    if not run.sheet_every:
-        return None
-    test = open_data(recipe, networks.config, seed=run.seed, split="test")
-    return SheetMaker(networks, stage.players["student"].average, test, folder)

@@ -74,7 +74,6 @@ class World:
 
     rank: int = 0
     size: int = 1
-    reduce_gradients: Callable[[nn.Module], None] = lambda module: None
     any_true: Callable[[bool], bool] = bool
     gather: Callable[[list], list] = list
 
@@ -88,7 +87,7 @@ class Trainer:
         checkpoints: saves and restores; None keeps nothing.
         log: where metrics go.
         world: the processes.
-        sheet: called with the iteration every ``run.sheet_every``, on the first process.
+        sheet: called with the iteration every ``run.sheet_every``, on every process.
     """
 
     def __init__(
@@ -144,12 +143,15 @@ class Trainer:
         first = run.batch * player.updates
         draws = Draws(run.seed, f"{self.stage.name}/{name}", player.updates)
         reports: list[dict[str, float]] = []
-        for i in range(0, share, run.together):
-            numbers = range(first + world.rank * share + i, first + world.rank * share + min(i + run.together, share))
-            losses, found = self.stage.losses(name, [draws.of(sample) for sample in numbers])
-            (losses.sum() / run.batch).backward()
-            reports += found
-        world.reduce_gradients(player.module)
+        others = [other.module for key, other in self.stage.players.items() if key != name]
+        # Backward may recompute what forward did, so the others stay frozen until it is through.
+        with _frozen(others):
+            for i in range(0, share, run.together):
+                begin, end = (first + world.rank * share + k for k in (i, min(i + run.together, share)))
+                losses, found = self.stage.losses(name, [draws.of(sample) for sample in range(begin, end)])
+                # Sharded gradients are averaged over processes, and what is wanted is their sum.
+                (losses.sum() * (world.size / run.batch)).backward()
+                reports += found
         norm = clip_gradients(
             [p for o, _ in player.optimizers for g in o.param_groups for p in g["params"]], player.clip
         )
@@ -191,6 +193,19 @@ class Trainer:
     def _left(self, started: float, begun_at: int) -> str:
         seconds = time.monotonic() - started
         return _clock(seconds / max(1, self.iteration - begun_at) * (self.run.iterations - self.iteration))
+
+
+@contextlib.contextmanager
+def _frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """No gradient for the modules' parameters, though gradients may pass through."""
+    changed = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in changed:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in changed:
+            parameter.requires_grad_(True)
 
 
 def _clock(seconds: float) -> str:

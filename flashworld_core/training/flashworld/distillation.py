@@ -102,24 +102,20 @@ class CrossModeDistillation:
     def _student_losses(
         self, assignment: Assignment, scenes: Sequence[PreparedScene], views: Sequence[Views], draws: Sequence[Draws]
     ) -> tuple[Tensor, list[dict[str, float]]]:
-        config, critic, samples = self.config, self.players["critic"].module, range(len(draws))
+        config, samples = self.config, range(len(draws))
         made = self._roll_out(assignment, scenes, views, draws, gradient=True)
-        critic.requires_grad_(False)
-        try:
-            gradient = self.distribution_gradient(made, draws)
-            losses = [
-                config.distribution_weight * distribution_matching_loss(made.latents[i : i + 1], gradient[i : i + 1])
-                for i in samples
-            ]
-            reports = [{f"dmd_{assignment.task}": gradient[i].abs().mean().item()} for i in samples]
-            if assignment.kind == "multiview" and config.student_adversarial_weight:
-                noisy, levels = self._score_input(made.latents, draws, "gan")
-                logits = self._critic_pass(noisy, levels, made.views, logits=True)[1]
-                for i in samples:
-                    losses[i] = losses[i] + config.student_adversarial_weight * gan.student_loss(logits[i])
-                    reports[i]["fake_logit"] = logits[i].mean().item()
-        finally:
-            critic.requires_grad_(True)
+        gradient = self.distribution_gradient(made, draws)
+        losses = [
+            config.distribution_weight * distribution_matching_loss(made.latents[i : i + 1], gradient[i : i + 1])
+            for i in samples
+        ]
+        reports = [{f"dmd_{assignment.task}": gradient[i].abs().mean().item()} for i in samples]
+        if assignment.kind == "multiview" and config.student_adversarial_weight:
+            noisy, levels = self._score_input(made.latents, draws, "gan")
+            logits = self._critic_pass(noisy, levels, made.views, logits=True)[1]
+            for i in samples:
+                losses[i] = losses[i] + config.student_adversarial_weight * gan.student_loss(logits[i])
+                reports[i]["fake_logit"] = logits[i].mean().item()
         if assignment.task != "multiview":
             rendered = made.latents
             if assignment.task == "novel_views" and config.consistency_weight:

@@ -105,27 +105,21 @@ class DualModePretraining:
     def _first_pass(
         self, z: Tensor, levels: Tensor, views: Sequence[Views], draws: Sequence[Draws]
     ) -> tuple[Tensor, Tensor] | None:
-        """Features and latents of the renders of a pass at the student's next noisier level, for a share of samples.
+        """Features and latents of the renders of a pass at the student's next noisier level, in a share of updates.
 
-        The others get zeros, as at the student's first step.
+        A sample above all of the student's other levels gets zeros, as the student's first step does. It goes through
+        the pass all the same: processes that share a network must call it alike.
         """
-        sigmas = {}
-        for i, (level, own) in enumerate(zip(levels.tolist(), draws, strict=True)):
-            noisier = [float(s) for s in self.levels if float(s) > level]
-            if noisier and float(own.uniform("feedback")) < self.config.feedback:
-                sigmas[i] = min(noisier)
-        if not sigmas:
+        if float(draws[0].of(None).uniform("feedback")) >= self.config.feedback:
             return None
-        networks, chosen = self.networks, list(sigmas)
-        sigma = torch.tensor(list(sigmas.values()), device=z.device)
-        seen = [views[i] for i in chosen]
-        eps = normal([draws[i] for i in chosen], "first_noise", tuple(z.shape[1:])).to(z.device)
-        made, road = networks.denoise(seen)(renoise(z[chosen], eps, sigma), sigma, None), networks.road()
-        scenes = [scene_of(parts) for parts in road.gaussians(made.features, made.latents, seen)]
-        features = made.features.new_zeros(len(z), *made.features.shape[1:])
-        latents = torch.zeros_like(z)
-        features[chosen], latents[chosen] = made.features, road.render_and_encode(scenes, seen)
-        return features, latents
+        noisier = [[float(s) for s in self.levels if float(s) > level] for level in levels.tolist()]
+        sigma = torch.tensor([min(found, default=1.0) for found in noisier], device=z.device)
+        eps = normal(draws, "first_noise", tuple(z.shape[1:])).to(z.device)
+        networks = self.networks
+        made, road = networks.denoise(views)(renoise(z, eps, sigma), sigma, None), networks.road()
+        scenes = [scene_of(parts) for parts in road.gaussians(made.features, made.latents, views)]
+        wanted = torch.tensor([bool(found) for found in noisier], device=z.device).view(-1, 1, 1, 1, 1)
+        return made.features * wanted, road.render_and_encode(scenes, views) * wanted
 
     def _rendering(
         self, parts: tuple[Tensor, ...], scene, images: Tensor, views: Views, draws: Draws

@@ -24,18 +24,23 @@ class SheetMaker:
         average: the running average of ``trained``, the modules (transformer, decoder, ...) in the player's order.
         test: held-out data.
         scenes: how many.
+        writes: whether this process writes them; all have to make them, since networks may be sharded.
     """
 
-    def __init__(self, networks: Networks, average: nn.ModuleList, test: Data, folder: Path, scenes: int = 4):
-        self.networks, self.average, self.folder = networks, average, folder
+    def __init__(
+        self, networks: Networks, average: nn.ModuleList, test: Data, folder: Path, scenes: int = 4,
+        writes: bool = True,
+    ):  # fmt: skip
+        self.networks, self.average, self.folder, self.writes = networks, average, folder, writes
         self.scenes = [test.sample("multiview", i, 0) for i in range(scenes)]
         self.draws = [Draws(0, "sheet", 0, i) for i in range(scenes)]
         self.pictures = LatentPictures(networks, torch.cat([scene.images for scene in self.scenes]))
 
     def __call__(self, iteration: int) -> None:
         """Draw and write the sheet of an iteration; what is trained is not changed."""
-        with torch.no_grad():
-            save_png(self.folder / "sheets" / f"{iteration:08d}.png", self.draw(f"iteration {iteration}"))
+        sheet = self.draw(f"iteration {iteration}")
+        if self.writes:
+            save_png(self.folder / "sheets" / f"{iteration:08d}.png", sheet)
 
     @torch.no_grad()
     def draw(self, title: str):
@@ -55,15 +60,15 @@ class SheetMaker:
                 shown, self.scenes, self.draws, with_image=[given] * count, with_text=[True] * count
             )  # fmt: skip
             many = self.pictures(sample_multiview(shown, views, self.draws, transformer=transformer))
-            few = sample_few_steps(shown, views, self.draws, transformer=transformer, decoder=decoder)[0]
-            first = sample_few_steps(shown, views, self.draws, transformer=transformer, decoder=decoder, steps=1)[0]
+            first, few = (
+                sample_few_steps(shown, views, self.draws, transformer=transformer, decoder=decoder, steps=steps)[0]
+                for steps in (1, None)
+            )
             for i, scene in enumerate(self.scenes):
-                if not given:
-                    rows.append((scene.prompt, list(scene.images[: scene.views])))
+                cells = [*scene.images[: scene.views], *many[i], *self._seen(first[i], views[i])]
                 name = "image and text" if given else "text"
-                rows.append((f"{name}: multi-view mode, 30 steps", list(many[i])))
-                rows.append((f"{name}: 3D mode, first step", self._seen(first[i], views[i])))
-                rows.append((f"{name}: 3D mode, all steps", self._seen(few[i], views[i])))
+                rows.append((f"{name}: {scene.prompt}", [*cells, *self._seen(few[i], views[i])]))
+        title += ". Truth; multi-view mode, 30 steps; 3D mode, first step; 3D mode, all steps"
         return contact_sheet(rows, cell_width=96, title=title)
 
     def _seen(self, scene: Gaussians, views: Views) -> list:
