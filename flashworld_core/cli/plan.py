@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..checkpoints import DTYPES
+from ..errors import FlashWorldError
 from .arguments import positive, size
 
 
@@ -21,10 +22,17 @@ def add_command(commands) -> None:
     parser.add_argument("--dtype", default="bf16", choices=sorted(DTYPES), help="of the networks (%(default)s)")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="(%(default)s)")
     parser.add_argument("--views-per-chunk", type=positive, default=None, metavar="N")
+    parser.add_argument("--training", action="store_true", help="plan the training's second stage instead")
+    parser.add_argument("--gpus", type=positive, default=8, metavar="N", help="with --training (%(default)s)")
+    parser.add_argument(
+        "--gpu", default="h20", metavar="NAME|GB", help="with --training: a card's name or its memory (%(default)s)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options) -> None:
+    if options.training:
+        return plan_training(options)
     import torch
 
     from ..generators import open_model
@@ -40,3 +48,20 @@ def run(options) -> None:
         views_per_chunk=options.views_per_chunk,
     )
     print(plan.table())
+
+
+def plan_training(options) -> None:
+    """Print the memory of one process of stage 2 when ``--gpus`` of them share the networks."""
+    from ..training.costs import GPUS, training_memory
+    from ..training.flashworld.start import PRESETS
+
+    name = {"official": "full"}.get(options.model, options.model)
+    if name not in PRESETS:
+        raise FlashWorldError(f"plan --training knows the sizes {', '.join(PRESETS)} (and official); got {name}.")
+    try:
+        limit = float(GPUS.get(options.gpu.lower(), options.gpu))
+    except ValueError:
+        raise FlashWorldError(f"--gpu takes gigabytes or one of {', '.join(GPUS)}, got {options.gpu!r}.") from None
+    config = PRESETS[name]()
+    print(f"Stage 2 of {config.model_id}, {options.gpus} GPUs, one sample each, networks shared by all of them.")
+    print(training_memory(config, options.gpus).table(options.gpus, limit))
