@@ -28,6 +28,7 @@ class FileViews:
         names: of the images, which give the order; None keeps the order of the file.
         up: the world's axis that points up, where the format defines it ("z"), else None.
         applied: (4x4 matrix, scale) its writer applied to the world of the reconstruction, if it says so.
+        distortion: of each view, as `lens.Lenses.check` answers; None: pinholes all. `Cameras` have none.
     """
 
     camera_to_world: Tensor
@@ -36,6 +37,7 @@ class FileViews:
     names: list | None = None
     up: str | None = None
     applied: tuple[Tensor, float] | None = None
+    distortion: list[tuple[str, dict[str, float]] | None] | None = None
 
 
 def to_cameras(

@@ -51,7 +51,7 @@ class SamplerStep:
         timestep: what the transformer was told, 0..1000.
         sigma: the step's noise level.
         gaussians: the scene so far, in FlashWorld's normalized OpenGL frame.
-        latents_2d: [1, C, T, h, w] clean latents the transformer believes in (normalized).
+        latents_2d: [1, C, T, h, w] predicted clean latents of the multi-view mode (normalized).
         latents_3d: [1, C, T, h, w] latents of the rendered Gaussians; None after the last step.
         preview: [H, W, 3] float32 in [0, 1] on the CPU, see `preview_image`.
     """
