@@ -5,15 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import FlashWorldError
 from ..generators.flashworld.config import FlashWorldConfig
 from ..models.wan_vae import FrameEncoder
-from .config import Optimizer, Recipe, Run
+from .config import Recipe, Run
 from .flashworld.critic import Critic
 from .flashworld.distillation import CrossModeDistillation
 from .flashworld.networks import Data, Networks
@@ -91,7 +89,9 @@ def pretraining_stage(
         modules, [(build_adamw(config.optimizer, [modules]), config.optimizer)], clip=config.optimizer.clip,
         average=average, average_decay=config.average,
     )  # fmt: skip
-    return DualModePretraining(networks, data, config, player)
+    there = {source.kind for source in recipe.data}
+    kinds = {name: weight for name, weight in dataclasses.asdict(config.kinds).items() if name in there}
+    return DualModePretraining(networks, data, config, player, kinds)
 
 
 def distillation_stage(
@@ -153,30 +153,3 @@ def linear_encoder(config: FlashWorldConfig, images: Tensor) -> tuple[FlashWorld
     encoder = FrameEncoder(vae)
     start_linear(encoder, vae, components)
     return dataclasses.replace(config, vae=vae), encoder
-
-
-def check_teacher(teacher: FlashWorldConfig, student: FlashWorldConfig) -> None:
-    """Refuse a teacher whose transformer or latents are of another size than the student's.
-
-    Raises:
-        FlashWorldError: naming what differs.
-    """
-    for name in ("transformer", "feature_channels", "text_length", "shift"):
-        if getattr(teacher, name) != getattr(student, name):
-            raise FlashWorldError(
-                f"The teacher's {name} is {getattr(teacher, name)}, the student's {getattr(student, name)}; "
-                "stage 2 starts from a checkpoint of stage 1 of the same model."
-            )
-
-
-def read_start(path: str | Path):
-    """A model folder's config and state dicts by part: what a stage starts from."""
-    from ..generators.base import load_model
-
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise FlashWorldError(f"There is nothing to start from at {path}; give a model folder.")
-    return load_model(path)
-
-
-__all__ = ["Optimizer", "build_networks", "distillation_stage", "linear_encoder", "own_text", "pretraining_stage"]

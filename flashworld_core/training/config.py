@@ -86,6 +86,15 @@ class Conditioning:
 
 
 @dataclasses.dataclass(frozen=True)
+class ClipKinds:
+    """Weights of the kinds of data in stage 1; kinds the recipe has no source of do not count."""
+
+    multiview: float = 2.0
+    video: float = 1.0
+    image: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
 class Pretraining:
     """Stage 1: both modes from one pass (FlashWorld, Eq. 4 and 5).
 
@@ -108,6 +117,7 @@ class Pretraining:
 
     run: Run = Run()
     optimizer: Optimizer = Optimizer(warmup=1000, decay_from=10_000)
+    kinds: ClipKinds = ClipKinds()
     conditioning: Conditioning = Conditioning()
     rendering_weight: float = 1.0
     rendering_share: float = 1.0

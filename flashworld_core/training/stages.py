@@ -18,7 +18,7 @@ from .flashworld.sheets import SheetMaker
 from .flashworld.start import PRESETS, networks_from, read_model, read_own_text, write_new_start
 from .loop import train
 from .runs import RECIPE_FILE, read_run
-from .sources import open_data
+from .sources import check_data, open_data, open_text_cache
 from .trainer import World
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,9 @@ def pretrain(folder: Path, recipe: Recipe, device: torch.device, minutes: float 
         _wait(world)
         model = read_model(start)
         own = read_own_text(start, model.config) if recipe.pretrain.train_text else None
-        networks = networks_from(model, run, device, own)
         data, shard = open_data(recipe, model.config, seed=run.seed), Sharding(run, world, device)
+        check_data(recipe, "pretrain", data)
+        networks = networks_from(model, run, device, own, open_text_cache(recipe, model.config, data))
         stage = pretraining_stage(networks, data, recipe, shard)
         return _train(stage, networks, recipe, run, folder, world, {"start": str(start)})
 
@@ -58,8 +59,9 @@ def distill(folder: Path, recipe: Recipe, device: torch.device, minutes: float |
     run = _limited(recipe.distill.run, minutes)
     with processes(device) as world:
         model = read_model(recipe.start)
-        networks = networks_from(model, run, device)
         data, shard = open_data(recipe, model.config, seed=run.seed), Sharding(run, world, device)
+        check_data(recipe, "distill", data)
+        networks = networks_from(model, run, device, cache=open_text_cache(recipe, model.config, data))
         stage = distillation_stage(networks, data, recipe, shard=shard)
         about = {"start": recipe.start, "teacher": teacher_hash(recipe.start)}
         return _train(stage, networks, recipe, run, folder, world, about)

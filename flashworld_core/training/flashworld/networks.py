@@ -85,16 +85,17 @@ def input_views(
     views = []
     for i, (scene, own) in enumerate(zip(scenes, draws, strict=True)):
         height, width = scene.images.shape[1:3]
-        index, latents = own.integer("image_index", scene.views), None
-        if with_image[i] and image_latents is not None:
+        index = own.integer("image_index", scene.views) if scene.image_index is None else scene.image_index
+        given, latents = with_image[i] and scene.has_image, None
+        if given and image_latents is not None:
             latents = image_latents[i, :, index]
-        elif with_image[i]:
+        elif given:
             shape = networks.latent_shape(scene)
             noise = own.normal("image_posterior", (1, 1, shape[1], *shape[3:])).to(networks.device)
             picture = scene.images[None, index : index + 1].to(networks.device)
             latents = networks.encode_images(picture, noise)[0, :, 0]
         cameras = scene.cameras[: scene.views].to(networks.device)
-        views.append(Views(cameras, width, height, text[i : i + 1], latents, index))
+        views.append(Views(cameras, width, height, text[i : i + 1], latents, index, scene.posed))
     return views
 
 

@@ -97,22 +97,33 @@ def read_own_text(folder: str | Path, config: FlashWorldConfig) -> OwnText:
     return OwnText(tokenizer, UMT5EncoderModel.from_pretrained(folder, torch_dtype=torch.float32))
 
 
-def networks_from(model: FlashWorldModel, run: Run, device: torch.device, own: OwnText | None = None) -> Networks:
+def networks_from(
+    model: FlashWorldModel, run: Run, device: torch.device, own: OwnText | None = None, cache=None
+) -> Networks:
     """`Networks` with a model's weights, the student's trainable.
 
     Args:
         own: a text encoder that is trained along; None embeds with the model's, frozen.
+        cache: `datasets.text_cache.TextCache` in place of a text encoder.
+
+    Raises:
+        FlashWorldError: no text encoder and no cache.
     """
     student = Student(model.config, None if own is None else own.encoder)
     student.transformer.load_state_dict(model.transformer.state_dict())
     student.recon_decoder.load_state_dict(model.decoder.state_dict())
     if own is not None:
         embed = PromptEmbedder(model.config, own.tokenizer, own.encoder, trained=True)
+    elif cache is not None:
+
+        def embed(prompts):
+            return cache(list(prompts)).float().to(device)
     elif model.text is not None:
+
         def embed(prompts):
             return model.text.encode(list(prompts)).to(device)
     else:
-        raise FlashWorldError("The model to start from has no text encoder; make a text cache with `embed` first.")
+        raise FlashWorldError("The model to start from has no text encoder: make a text cache with the command embed, and name it in text_cache.")
     return Networks(
         model.config, student.to(device), model.encoder.to(device).requires_grad_(False).eval(), embed, device,
         DTYPES[run.dtype], run.recompute_views,

@@ -33,6 +33,7 @@ class Views:
         text: [1, L, D] text embedding, zero rows behind the prompt.
         image_latents: [C, h, w] clean latents of the given picture, or None.
         image_index: the view it shows.
+        posed: whether the cameras are known; else the raymap is 0.
     """
 
     cameras: Tensor
@@ -41,6 +42,7 @@ class Views:
     text: Tensor
     image_latents: Tensor | None = None
     image_index: int = 0
+    posed: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,8 @@ def assemble(
     parts = {name: noisy.new_zeros(batch, s.stop - s.start, *size) for name, s in layout.items()}
     parts["noisy"] = noisy
     for i, of in enumerate(views):
-        parts["raymap"][i] = raymaps(of.cameras, rows, columns).transpose(0, 1).to(noisy)
+        if of.posed:
+            parts["raymap"][i] = raymaps(of.cameras, rows, columns).transpose(0, 1).to(noisy)
         if of.image_latents is not None:
             parts["condition"][i, :, of.image_index] = of.image_latents.to(noisy)
     if feedback is not None:

@@ -14,6 +14,6 @@ def full() -> Recipe:
             Source("mvimgnet"),
             Source("realestate10k", strides=tuple(range(5, 13))),
             Source("dl3dv", strides=(2, 3, 4)),
-            Source("images", kind="ood"),
+            Source("image_text", kind="ood"),
         ),
     )
