@@ -1,4 +1,4 @@
-"""What full-size training costs: memory of a process, and floating-point operations of an update, on the meta device."""
+"""What full-size training costs: memory of a process, floating-point operations of an update; on the meta device."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def training_memory(config: FlashWorldConfig, shards: int = 1, checkpoint_blocks
     with torch.device("meta"):
         transformer, decoder = FlashWorldTransformer(config), GaussianDecoder(config)
         critic, encoder = Critic(config), FrameEncoder(config.vae)
-    count = {name: sum(p.numel() for p in m.parameters()) for name, m in (("t", transformer), ("d", decoder), ("c", critic))}
+    count = {
+        name: sum(p.numel() for p in m.parameters()) for name, m in (("t", transformer), ("d", decoder), ("c", critic))
+    }
     student = count["t"] + count["d"]
     block = max(sum(p.numel() for p in unit.parameters()) for unit in shard_units(transformer)[:-1])
     transformer.rope.to("meta")  # its tables are built on the CPU
@@ -93,7 +95,9 @@ def training_memory(config: FlashWorldConfig, shards: int = 1, checkpoint_blocks
     activations = (blocks - again) * one + again * inputs + (one if again else 0) + max(0, rest)
 
     latents = torch.empty(1, config.latent_channels, rows, columns, dtype=torch.bfloat16, device="meta")
-    features = torch.empty(1, config.feature_channels, rows, columns, dtype=torch.bfloat16, device="meta", requires_grad=True)
+    features = torch.empty(
+        1, config.feature_channels, rows, columns, dtype=torch.bfloat16, device="meta", requires_grad=True
+    )
     view = saved_bytes(lambda: decoder(features, latents), decoder)
     view_inputs = config.views * (features.numel() + latents.numel()) * 2
     image = torch.empty(1, 3, config.height, config.width, dtype=torch.bfloat16, device="meta", requires_grad=True)
@@ -142,7 +146,8 @@ def forward_flops(config: FlashWorldConfig) -> dict[str, float]:
                 torch.empty(1, config.text_length, config.transformer.text_dim),
             ),
             "decoder": lambda: decoder(
-                torch.empty(1, config.feature_channels, rows, columns), torch.empty(1, config.latent_channels, rows, columns)
+                torch.empty(1, config.feature_channels, rows, columns),
+                torch.empty(1, config.latent_channels, rows, columns),
             ),
             "encoder": lambda: encoder.encode(torch.empty(1, 3, config.height, config.width)),
         }  # fmt: skip
@@ -212,7 +217,9 @@ class _FusedAttention(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is F.scaled_dot_product_attention:
             kwargs = kwargs or {}
-            query, key, value = (args[i] if len(args) > i else kwargs[n] for i, n in enumerate(("query", "key", "value")))
+            query, key, value = (
+                args[i] if len(args) > i else kwargs[n] for i, n in enumerate(("query", "key", "value"))
+            )
             return _Attention.apply(query, key, value)
         return function(*args, **(kwargs or {}))
 

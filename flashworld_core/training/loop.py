@@ -52,9 +52,7 @@ def train(
         folder, keep_every=run.keep_every, about=about | {"version": __version__}, storage=storage, rank=world.rank
     )
     metrics = MetricsLog(folder if world.rank == 0 else None)
-    trainer = Trainer(
-        stage, run, checkpoints=checkpoints, metrics=metrics, world=world, sheet=sheet
-    )
+    trainer = Trainer(stage, run, checkpoints=checkpoints, metrics=metrics, world=world, sheet=sheet)
     begun = checkpoints.restore(trainer)
     if trainer.iteration >= run.iterations:
         log.info("%s is finished: %d iterations.", folder, trainer.iteration)
@@ -68,4 +66,3 @@ def train(
             trainer.iteration, run.iterations, stage.name, folder,
         )  # fmt: skip
     return finished
-

@@ -20,8 +20,8 @@ License: {license}
 
 ## Held-out figures
 
-{scenes} scenes of ToyWorld's "test" split from one image and the prompt, PSNR in dB, mean over scenes; beside it one flat
-picture in the scene's mean color.
+{scenes} scenes of ToyWorld's "test" split from one image and the prompt, PSNR in dB, mean over scenes; beside it one
+flat picture in the scene's mean color.
 
 | | PSNR | mean color |
 |---|---|---|
@@ -71,7 +71,8 @@ def write_card(out: Path, folder: Path, commands: list[str], scenes: int = 16) -
     text = _TEXT.format(
         model_id=model.config.model_id, stage=stage, views=model.config.views, width=model.config.width,
         height=model.config.height, license=model.license or "as what it started from", commands="\n".join(commands),
-        iterations=facts["iteration"], batch=run.batch, seed=run.seed, start=recipe.start or "random weights", **figures,
+        iterations=facts["iteration"], batch=run.batch, seed=run.seed, start=recipe.start or "random weights",
+        **figures,
     )  # fmt: skip
     with atomic_writer(folder / "README.md") as stream:
         stream.write(text.encode("utf-8"))

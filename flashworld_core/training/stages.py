@@ -12,7 +12,7 @@ import torch
 from ..errors import FlashWorldError
 from .build import distillation_stage, pretraining_stage
 from .config import Recipe, Run
-from .distributed import Sharding, ShardedStorage, processes
+from .distributed import ShardedStorage, Sharding, processes
 from .export import export_run
 from .flashworld.sheets import SheetMaker
 from .flashworld.start import PRESETS, networks_from, read_model, read_own_text, write_new_start

@@ -124,7 +124,13 @@ class Trainer:
                     self._report(self._left(started, begun_at))
                     said = time.monotonic()
                 elif self.world.rank == 0 and time.monotonic() - said > _PROGRESS_SECONDS:
-                    log.info("%s %d of %d, %s left", self.stage.name, self.iteration, run.iterations, self._left(started, begun_at))
+                    log.info(
+                        "%s %d of %d, %s left",
+                        self.stage.name,
+                        self.iteration,
+                        run.iterations,
+                        self._left(started, begun_at),
+                    )
                     said = time.monotonic()
                 if self.sheet and run.sheet_every and (self.iteration % run.sheet_every == 0 or last):
                     self.sheet(self.iteration)

@@ -1,4 +1,4 @@
-"""A process of a micro run, for tests: python run_micro.py FOLDER STAGE ITERATIONS BATCH [SAVE_EVERY [KILL_AT]]; torchrun's variables work."""
+"""A process of a micro run, for tests: run_micro.py FOLDER STAGE ITERATIONS BATCH [SAVE_EVERY [KILL_AT]]."""
 
 import dataclasses
 import os
@@ -10,7 +10,7 @@ import torch
 from small_recipe import RUN, micro_networks, micro_recipe
 
 from flashworld_core.training.build import distillation_stage, pretraining_stage
-from flashworld_core.training.distributed import Sharding, ShardedStorage, processes
+from flashworld_core.training.distributed import ShardedStorage, Sharding, processes
 from flashworld_core.training.loop import train
 
 

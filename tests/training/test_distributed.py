@@ -1,4 +1,4 @@
-"""Several processes train what one does; a killed run goes on as if nothing had been; checkpoints fit any world size."""
+"""Several processes train what one does; a killed run goes on as if nothing had been; checkpoints fit any number."""
 
 import json
 import os

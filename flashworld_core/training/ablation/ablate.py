@@ -25,8 +25,8 @@ FIGURES = "figures"
 
 
 def ablate(
-    out: Path, teacher: Path, recipe: Recipe, *, variants: tuple[str, ...], seeds: tuple[int, ...], device: torch.device,
-    minutes: float | None = None, report: Path | None = None, judging: dict | None = None,
+    out: Path, teacher: Path, recipe: Recipe, *, variants: tuple[str, ...], seeds: tuple[int, ...],
+    device: torch.device, minutes: float | None = None, report: Path | None = None, judging: dict | None = None,
 ) -> Rows:  # fmt: skip
     """Bring every variant to its end, and judge those that are not judged yet.
 

@@ -79,7 +79,8 @@ def accuracy(probe: Probe, images: Tensor, truth: Tensor) -> dict[str, Figure]:
         images: [S, V, H, W, 3].
         truth: [S, 4] labels.
     """
-    right = torch.stack([probe.right(views, of.expand(len(views), -1)).mean(0) for views, of in zip(images, truth)])
+    pairs = zip(images, truth, strict=True)
+    right = torch.stack([probe.right(views, of.expand(len(views), -1)).mean(0) for views, of in pairs])
     named = {name: mean_of(right[:, i]) for i, name in enumerate(ATTRIBUTES)}
     return named | {"all": mean_of(right.mean(1))}
 
@@ -122,7 +123,9 @@ def _depth_spread(scene: Gaussians, cameras: Cameras) -> float:
 
 def mean_of(values: Tensor) -> Figure:
     """Mean and standard error of [N]."""
-    return Figure(float(values.mean()), float(values.std() / math.sqrt(max(1, len(values)))) if len(values) > 1 else 0.0)
+    return Figure(
+        float(values.mean()), float(values.std() / math.sqrt(max(1, len(values)))) if len(values) > 1 else 0.0
+    )
 
 
 def resampled(function: Callable[[Tensor, Tensor], float], made: int, real: int) -> Figure:

@@ -7,7 +7,6 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from ...cameras import Cameras
 from ...gaussians import Gaussians
 from ...rendering.render import render
 from ..draws import Draws

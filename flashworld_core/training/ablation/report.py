@@ -75,7 +75,7 @@ def write_report(path: Path, rows: Rows, pictures: Path, recipe, command: str = 
     lines = [
         _HEADER.format(
             command=command or "python -m flashworld_core.training ablate", model=recipe.model,
-            seeds=f" and, over {seeds} seeds, the larger of that and the one between seeds" if seeds > 1 else "; one seed",
+            seeds=f" and, over {seeds} seeds, the larger of that and that between seeds" if seeds > 1 else "; one seed",
             data="one plain solid outdoors" if recipe.data[0].simple else "all of ToyWorld",
         ),
         "| | " + " | ".join(letters) + " |", "|---" * (len(letters) + 1) + "|",

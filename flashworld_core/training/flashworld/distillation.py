@@ -224,9 +224,7 @@ class CrossModeDistillation:
                 reports[i]["r1"] = r1.item()
         return torch.stack(losses), reports
 
-    def _real_latents(
-        self, scenes: Sequence[PreparedScene], seen: Sequence[Views], assignment: Assignment
-    ) -> Tensor:
+    def _real_latents(self, scenes: Sequence[PreparedScene], seen: Sequence[Views], assignment: Assignment) -> Tensor:
         """[B, C, T, h, w] of the true pictures at the cameras that are scored."""
         batch = []
         for scene, of in zip(scenes, seen, strict=True):

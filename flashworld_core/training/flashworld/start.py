@@ -90,7 +90,9 @@ def read_own_text(folder: str | Path, config: FlashWorldConfig) -> OwnText:
 
     folder = Path(folder) / "text_encoder"
     if not (folder / "tokenizer.json").is_file():
-        raise FlashWorldError(f"{folder.parent} has no text encoder of its own to train; set pretrain.train_text=false.")
+        raise FlashWorldError(
+            f"{folder.parent} has no text encoder of its own to train; set pretrain.train_text=false."
+        )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"), pad_token=PAD, eos_token=EOS, unk_token=UNK
     )
@@ -123,7 +125,10 @@ def networks_from(
         def embed(prompts):
             return model.text.encode(list(prompts)).to(device)
     else:
-        raise FlashWorldError("The model to start from has no text encoder: make a text cache with the command embed, and name it in text_cache.")
+        raise FlashWorldError(
+            "The model to start from has no text encoder: make a text cache with the command embed and name it in "
+            "text_cache."
+        )
     return Networks(
         model.config, student.to(device), model.encoder.to(device).requires_grad_(False).eval(), embed, device,
         DTYPES[run.dtype], run.recompute_views,
