@@ -37,10 +37,11 @@ class HeldOut:
     labels: Tensor
 
     @classmethod
-    def of(cls, data: ToyWorldData, kind: str, count: int) -> HeldOut:
-        """The first scenes of a kind: "multiview", or "ood" for pairs multi-view data never showed."""
-        scenes = [data.sample(kind, i, NOVEL) for i in range(count)]
-        truth = torch.stack([labels(data.scene(kind, i)) for i in range(count)])
+    def of(cls, data: ToyWorldData, kind: str, count: int, first: int = 0) -> HeldOut:
+        """Scenes of a kind, from a number on: "multiview", or "ood" for pairs multi-view data never showed."""
+        numbers = range(first, first + count)
+        scenes = [data.sample(kind, i, NOVEL) for i in numbers]
+        truth = torch.stack([labels(data.scene(kind, i)) for i in numbers])
         return cls(scenes, torch.stack([scene.images for scene in scenes]), truth)
 
 
@@ -80,7 +81,9 @@ class Judge:
         made, scenes = make(self.held.scenes, "judge")
         count = networks.config.views
         truth = self.held.images[:, : made.shape[1]]
-        found = {"sharpness": figures.sharpness(made, truth), "frechet": figures.frechet(self.probe, made, truth)}
+        found = {"sharpness": figures.sharpness(made, truth)}
+        # Multi-view variants have no other views, and distances compare only at equal numbers of them.
+        found["frechet"] = figures.frechet(self.probe, made[:, :count], truth[:, :count])
         found |= {f"accuracy {k}": v for k, v in figures.accuracy(self.probe, made, self.held.labels).items()}
         unseen, _ = make(self.ood.scenes, "judge ood")
         found["accuracy of unseen pairs"] = figures.accuracy(self.probe, unseen, self.ood.labels)["all"]
@@ -97,10 +100,10 @@ class Judge:
 
     def truth_figures(self) -> dict[str, figures.Figure]:
         """The same figures of true scenes, other ones than they are compared with: what can be reached."""
-        half = self.scenes // 2
-        images, of = self.held.images, self.held.labels
-        found = {"sharpness": figures.sharpness(images[:half], images[half : 2 * half])}
-        found["frechet"] = figures.frechet(self.probe, images[:half], images[half : 2 * half])
+        images, of, count = self.held.images, self.held.labels, self.held.scenes[0].views
+        others = HeldOut.of(self.data, "multiview", self.scenes, first=self.scenes).images
+        found = {"sharpness": figures.sharpness(others, images)}
+        found["frechet"] = figures.frechet(self.probe, others[:, :count], images[:, :count])
         found |= {f"accuracy {k}": v for k, v in figures.accuracy(self.probe, images, of).items()}
         unseen = figures.accuracy(self.probe, self.ood.images, self.ood.labels)
         found["accuracy of unseen pairs"], found["color of unseen pairs"] = unseen["all"], unseen["color"]

@@ -68,8 +68,13 @@ def _greater(rows: Rows, high: str, low: str, name: str) -> str:
     return f"{verdict} ({difference:+.4g} ± {error:.2g})"
 
 
+KEPT = "## What it says"
+"""What follows this heading in a report is written by hand, and kept when the report is written again."""
+
+
 def write_report(path: Path, rows: Rows, pictures: Path, recipe, command: str = "") -> None:
     """Write the Markdown file and copy the variants' pictures beside it."""
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
     letters = [letter for letter in (*VARIANTS, "truth") if letter in rows]
     seeds = max(len(of) for of in rows.values())
     lines = [
@@ -95,6 +100,8 @@ def write_report(path: Path, rows: Rows, pictures: Path, recipe, command: str = 
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / f"{letter}.png")
             lines.append(f"![{letter}]({folder.name}/{letter}.png)")
+    if KEPT in before:
+        lines += ["", before[before.index(KEPT) :].rstrip()]
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_writer(path) as stream:
         stream.write(("\n".join(lines) + "\n").encode("utf-8"))
