@@ -88,14 +88,14 @@ def drawing():
 
         return call
 
-    for name in ("forward", "backward"):
-        kept[name] = getattr(rasterize._Rasterize, name)
-        setattr(rasterize._Rasterize, name, staticmethod(timed(kept[name])))
+    for name in ("_forward", "_backward"):
+        kept[name] = getattr(rasterize, name)
+        setattr(rasterize, name, timed(kept[name]))
     try:
         yield spent
     finally:
         for name, function in kept.items():
-            setattr(rasterize._Rasterize, name, staticmethod(function))
+            setattr(rasterize, name, function)
 
 
 def main() -> None:
