@@ -64,6 +64,16 @@ class LoadModel(api.ComfyNode):
                     tooltip="The UMT5-XXL text encoder (Load CLIP, type wan), which reads the prompt. Left open, it is "
                     "looked for beside the model and in the text_encoders folder.",
                 ),
+                api.input(
+                    io.Boolean,
+                    "compile",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Compiles the transformer's blocks for your machine: the first step takes up to some "
+                    "minutes longer, later steps and scenes are faster. Needs Triton, on the CPU a C++ compiler; off "
+                    "needs nothing.",
+                ),
             ],
             outputs=[api.output(api.Model, "model", tooltip="The opened model, for Generate Scene.")],
         )
@@ -77,18 +87,18 @@ class LoadModel(api.ComfyNode):
             return str(error)
 
     @classmethod
-    def fingerprint_inputs(cls, model, dtype="auto", vae=None, clip=None):
+    def fingerprint_inputs(cls, model, dtype="auto", vae=None, clip=None, compile=False):
         """Another file under the same name is another model."""
         return "|".join(_stamp(path) for path in _files(model))
 
     @classmethod
-    def execute(cls, model, dtype="auto", vae=None, clip=None):
+    def execute(cls, model, dtype="auto", vae=None, clip=None, compile=False):
         with NodeRun(TITLE) as run:
             sockets.checked_choice("dtype", dtype, DTYPES)
-            return run.output(load(run, model, dtype, vae, clip))
+            return run.output(load(run, model, dtype, vae, clip, compiled=bool(compile)))
 
 
-def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
+def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None, compiled: bool = False):
     """The `memory.LoadedModel` of a name from the list.
 
     Raises:
@@ -133,7 +143,14 @@ def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
             parts=parts,
             progress=Progress(run.part(0.0, 1.0), run.should_stop),
         )
-        return memory.LoadedModel(model)
+        loaded = memory.LoadedModel(model)
+        if compiled:
+            if not hasattr(model, "compile"):
+                raise FlashWorldError(f"models of {info.name} cannot be compiled; switch compile off.")
+            from ..flashworld_core.runtime.compile import compile_blocks
+
+            compile_blocks(model.networks["transformer"], loaded.device)
+        return loaded
 
 
 def facts(opened, dtype: str) -> list[str]:
@@ -187,10 +204,10 @@ def model_path(name: str) -> Path:
 
 def plan_lines(plan) -> list[str]:
     """The memory a generation at the model's own size needs, in words."""
-    precision = str(plan.dtype).removeprefix("torch.")
+    renderer = f", rendered by {plan.renderer}" if plan.renderer and plan.device_type != "cpu" else ""
     return [
-        f"Memory in {precision} at that size: {_size(plan.peak(()))} with one network loaded at a time, "
-        f"{_size(plan.peak())} with all of them",
+        f"Memory in {plan.precision} at that size{renderer}: {_size(plan.peak(()))} with one network loaded at a "
+        f"time, {_size(plan.peak())} with all of them",
         *(
             []
             if plan.device_type == "cpu"

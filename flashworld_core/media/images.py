@@ -55,6 +55,22 @@ def open_image(image: ImageLike, background: tuple[int, int, int] = WHITE) -> Im
     return Image.alpha_composite(Image.new("RGBA", picture.size, (*background, 255)), picture).convert("RGB")
 
 
+SMOOTH_IN_DRAWINGS = 0.75  # measured: drawings and procedural pictures 0.95 and more, photographs 0.15 to 0.69
+
+
+def looks_like_photograph(image: ImageLike) -> bool:
+    """Guess whether an image is a photograph, from how much of it has texture: a hint for a user, nothing more.
+
+    At 256 pixels the longer side, it is the part whose second difference is at most 4 of 255.
+    """
+    picture = open_image(image).convert("L")
+    scale = 256 / max(picture.size)
+    picture = picture.resize(tuple(max(3, round(scale * side)) for side in picture.size))
+    gray = np.asarray(picture).astype(np.int32)
+    middle, around = gray[1:-1, 1:-1], (gray[:-2, 1:-1], gray[2:, 1:-1], gray[1:-1, :-2], gray[1:-1, 2:])
+    return bool((np.abs(4 * middle - sum(around)) <= 4).mean() < SMOOTH_IN_DRAWINGS)
+
+
 def _open(image: ImageLike) -> Image:
     """RGB or RGBA."""
     from PIL import Image, ImageOps

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.host
 # Inputs are name:type, the widgets in the order of widgets_values (new ones come last); ? marks optional ones.
 CONTRACT = {
     "FlashWorld_LoadModel": (
-        "model:COMBO dtype:COMBO vae:VAE? clip:CLIP?",
+        "model:COMBO dtype:COMBO vae:VAE? clip:CLIP? compile:BOOLEAN?",
         "FLASHWORLD_MODEL",
     ),
     "FlashWorld_CameraPath": (

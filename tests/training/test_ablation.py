@@ -86,7 +86,8 @@ ROWS = {
     "A": [{"accuracy all": [0.7, 0.01], "fit error": [5e-4, 1e-5]}],
     "B": [{"accuracy all": [0.6, 0.01], "fit error": [1e-5, 1e-6]}],
     "C": [
-        {"accuracy all": [0.71, 0.01], "fit error": [7e-4, 1e-5]}, {"accuracy all": [0.75, 0.01], "fit error": [9e-4, 1e-5]},
+        {"accuracy all": [0.71, 0.01], "fit error": [7e-4, 1e-5]},
+        {"accuracy all": [0.75, 0.01], "fit error": [9e-4, 1e-5]},
     ],
 }  # fmt: skip
 

@@ -6,9 +6,12 @@ import dataclasses
 import os
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import FlashWorldError
-from ...gaussians import Gaussians
+
+if TYPE_CHECKING:
+    from ...gaussians import Gaussians
 
 _HEAD_BYTES = 1 << 16  # looked at to tell what a file is
 

@@ -71,7 +71,7 @@ def check_request(config: FlashWorldConfig, request: Request) -> None:
     width, height = request.size or (request.cameras.width, request.cameras.height)
     count = len(request.cameras) if request.views is None else request.views
     check_views(config, width, height, count, request.images[0].view if request.images else 0)
-    _timestep_indices(config, request.steps)
+    shifted_schedule(config.shift, SCHEDULE_ENTRIES).select(_timestep_indices(config, request.steps))
 
 
 def prepare_request(
@@ -103,7 +103,9 @@ def prepare_request(
     crop = Crop.centered(cameras.width, cameras.height, width, height)
     if request.images:
         image_index = request.images[0].view
-        pixels, crop = prepare_image(request.images[0].image, width, height)
+        pixels, crop = prepare_image(
+            request.images[0].image, width, height, cameras_size=(cameras.width, cameras.height)
+        )
     cameras = crop.adjust_intrinsics(cameras)
     vectors, cameras, frame = normalize_path(cameras, request.views)
     check_stop(should_stop)
@@ -238,17 +240,17 @@ class Crop:
         - another size of the source's or of the target's shape: resized to that one first.
 
         Raises:
-            FlashWorldError: the cameras' image shape is neither the source's nor the target's.
+            FlashWorldError: the cameras' image shape is neither the source's nor the target's; `prepare_image` crops
+                an image to the cameras' shape.
         """
         size = (cameras.width, cameras.height)
         source, target = (self.source_width, self.source_height), (self.width, self.height)
         if size == target:
             return cameras
         if size != source:
-            # Aspect ratios agree if resizing rounds each side by less than a pixel.
-            if abs(size[0] * source[1] - size[1] * source[0]) < max(source[0], source[1], *size):
+            if same_shape(size, source):
                 cameras = cameras.resized(*source)
-            elif abs(size[0] * target[1] - size[1] * target[0]) < max(target[0], target[1], *size):
+            elif same_shape(size, target):
                 return cameras.resized(*target)
             else:
                 raise FlashWorldError(
@@ -265,7 +267,36 @@ class Crop:
         )
 
 
-def prepare_image(image: ImageLike, width: int, height: int) -> tuple[Tensor, Crop]:
+def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two sizes (width, height) have one aspect ratio: resizing rounds each side by less than a pixel."""
+    return abs(a[0] * b[1] - a[1] * b[0]) < max(*a, *b)
+
+
+def part_cameras_see(
+    source: tuple[int, int], cameras: tuple[int, int], target: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """The part of an image (left, top, right, bottom) that is taken for what cameras of another shape see.
+
+    Args:
+        source: the image's size (width, height).
+        cameras: the size the cameras' intrinsics speak of.
+        target: the views' size.
+
+    Returns:
+        The largest centered part of the cameras' shape; all of it where the cameras have the image's or the views'
+        shape, for then `Crop` says what they see.
+    """
+    if same_shape(cameras, source) or same_shape(cameras, target):
+        return 0, 0, *source
+    scale = min(source[0] / cameras[0], source[1] / cameras[1])
+    width, height = (max(1, min(round(scale * side), most)) for side, most in zip(cameras, source, strict=True))
+    left, top = (source[0] - width) // 2, (source[1] - height) // 2
+    return left, top, left + width, top + height
+
+
+def prepare_image(
+    image: ImageLike, width: int, height: int, cameras_size: tuple[int, int] | None = None
+) -> tuple[Tensor, Crop]:
     """Crop and scale a picture to the model's input.
 
     Args:
@@ -275,14 +306,19 @@ def prepare_image(image: ImageLike, width: int, height: int) -> tuple[Tensor, Cr
             is used.
         width: target width in pixels.
         height: target height in pixels.
+        cameras_size: size the cameras speak of; the image is first cropped to their shape (`part_cameras_see`).
 
     Returns:
-        The image [3, height, width] float32 in [-1, 1] on the CPU, and the `Crop` that made it.
+        The image [3, height, width] float32 in [-1, 1] on the CPU, and the `Crop` that made it, whose source is the
+        part that the cameras see.
 
     Raises:
         FlashWorldError: unreadable, damaged, too large, or not an image.
     """
     picture = open_image(image)
+    if cameras_size is not None:
+        part = part_cameras_see(picture.size, cameras_size, (width, height))
+        picture = picture if part == (0, 0, *picture.size) else picture.crop(part)
     crop = Crop.centered(picture.width, picture.height, width, height)
     from PIL import Image
 

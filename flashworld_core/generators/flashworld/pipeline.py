@@ -13,14 +13,18 @@ from ...checkpoints.assign import cast
 from ...errors import FlashWorldError
 from ...flow.noise import SeededNoise
 from ...gaussians import GENERATOR, MODEL_ID, SEED, VERSION, Gaussians
+from ...models.quantized_linear import quantized_dtype
 from ...models.umt5 import TextSpec
+from ...runtime.compile import compile_blocks
 from ...runtime.memory import MemoryPlan
 from ...runtime.stages import ResidentStages, Stages, module_device
 from ..base import Generation, GeneratorInfo, Request, RunOptions
 from .conditioning import NOISE, TEXT_EMBEDS, Prepared, check_request, prepare_request, rendering_cameras
 from .config import FlashWorldConfig
 from .memory import choose_chunk, memory_plan
+from .remarks import remarks
 from .sampler import FewStepSampler, SamplerStep
+from .work import work_of
 
 if TYPE_CHECKING:
     from ...models.wan_vae import FrameEncoder
@@ -111,23 +115,24 @@ class FlashWorldModel:
             self.text.to(device)
         return self
 
+    def compile(self) -> FlashWorldModel:
+        """Have the transformer's blocks compiled at its first pass (`runtime.compile.compile_blocks`). Returns itself.
+
+        Raises:
+            FlashWorldError: this machine cannot; says what is missing.
+        """
+        compile_blocks(self.transformer, module_device(self.transformer))
+        return self
+
     def check(self, request: Request) -> list[str]:
-        """Refuse what the model cannot make (`conditioning.check_request`); remark on what it was not made for."""
+        """Refuse what the model cannot make (`conditioning.check_request`); say what one should know (`remarks`)."""
         check_request(self.config, request)
         if self.text is None and request.options.get(TEXT_EMBEDS) is None:
             raise FlashWorldError(
                 "The model was loaded without a text encoder, which even an empty prompt needs; load one "
                 "(text_encoder=...) or give text_embeds."
             )
-        width, height = request.size or (request.cameras.width, request.cameras.height)
-        views = len(request.cameras) if request.views is None else request.views
-        made_for = self.config.views, self.config.width * self.config.height
-        if all(0.5 <= ratio <= 2 for ratio in (views / made_for[0], width * height / made_for[1])):
-            return []
-        return [
-            f"This path has {views} views of {width}x{height}; {self.config.model_id} was trained on "
-            f"{self.config.views} of {self.config.width}x{self.config.height} and is at its best near that."
-        ]
+        return remarks(self.config, request)
 
     def memory_plan(
         self, *, views: int, height: int, width: int, device_type: str, views_per_chunk: int | None = None
@@ -135,8 +140,17 @@ class FlashWorldModel:
         """Plan the memory of a generation in the precision the model was loaded in, see `memory.memory_plan`."""
         size = {"views": views, "height": height, "width": width}
         return memory_plan(
-            self.config, **size, dtype=self.dtype, device_type=device_type, views_per_chunk=views_per_chunk
+            self.config,
+            **size,
+            dtype=self.dtype,
+            stored=quantized_dtype(self.transformer),
+            device_type=device_type,
+            views_per_chunk=views_per_chunk,
         )
+
+    def operations(self, *, views: int, height: int, width: int, steps: int | None = None) -> int:
+        """Count the floating-point operations of a generation, see `work.work_of`; steps None: the model's own."""
+        return work_of(self.config, views, height, width, steps or len(self.config.timestep_indices)).total
 
     def generate(self, request: Request, run: RunOptions | None = None) -> Generation:
         """Generate a scene from an image and/or a prompt along a camera path.
@@ -226,6 +240,10 @@ class FlashWorldModel:
                 text_embeds = self.text.encode(prompt)
         if text_embeds.ndim != 3 or text_embeds.shape[0] != 1 or text_embeds.shape[2] != width:
             raise FlashWorldError(f"text_embeds must be [1, L, {width}], got {list(text_embeds.shape)}.")
+        if not bool(torch.isfinite(text_embeds).all()):
+            raise FlashWorldError(
+                "The text encoder gave numbers that are not finite; use bfloat16 or float32 for it, or another file."
+            )
         missing = self.config.text_length - text_embeds.shape[1]
         if missing < 0:
             raise FlashWorldError(
@@ -243,6 +261,7 @@ class FlashWorldModel:
         if device.type != "cuda":
             return None
         options = {"views": views, "height": height, "width": width, "dtype": self.dtype}
+        options["stored"] = quantized_dtype(self.transformer)
         # What the driver has left, and what torch holds in reserve.
         free = torch.cuda.mem_get_info(device)[0]
         free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
