@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..checkpoints import DTYPES, QUANTIZED
+from ..errors import FlashWorldError
 from ..progress import duration
 from .arguments import positive, size
 from .progress import announced
@@ -30,10 +31,17 @@ def add_command(commands) -> None:
     renderers = ("auto", "gsplat", "triton", "cpu", "torch")
     parser.add_argument("--backend", choices=renderers, default="auto", help="renderer to plan for (%(default)s)")
     parser.add_argument("--views-per-chunk", type=positive, default=None, metavar="N")
+    parser.add_argument("--training", action="store_true", help="plan the training's second stage instead")
+    parser.add_argument("--gpus", type=positive, default=8, metavar="N", help="with --training (%(default)s)")
+    parser.add_argument(
+        "--gpu", default="h20", metavar="NAME|GB", help="with --training: a card's name or its memory (%(default)s)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options) -> None:
+    if options.training:
+        return plan_training(options)
     with announced("Loading..."):
         import torch
 
@@ -80,3 +88,20 @@ def how_long(opened, plan, options) -> str:
         rate=operations_per_second(device, dtype),
     )
     return f"time: about {duration(seconds)} on this machine, loading left out{'. ' + quicker if quicker else ''}"
+
+
+def plan_training(options) -> None:
+    """Print the memory of one process of stage 2 when ``--gpus`` of them share the networks."""
+    from ..training.costs import GPUS, training_memory
+    from ..training.flashworld.start import PRESETS
+
+    name = {"official": "full"}.get(options.model, options.model)
+    if name not in PRESETS:
+        raise FlashWorldError(f"plan --training knows the sizes {', '.join(PRESETS)} (and official); got {name}.")
+    try:
+        limit = float(GPUS.get(options.gpu.lower(), options.gpu))
+    except ValueError:
+        raise FlashWorldError(f"--gpu takes gigabytes or one of {', '.join(GPUS)}, got {options.gpu!r}.") from None
+    config = PRESETS[name]()
+    print(f"Stage 2 of {config.model_id}, {options.gpus} GPUs, one sample each, networks shared by all of them.")
+    print(training_memory(config, options.gpus).table(options.gpus, limit))
