@@ -61,6 +61,13 @@ def add_command(commands) -> None:
     path.add_argument(
         "--size", "--image-size", type=size, default=None, metavar="WxH", help="picture size, where IN does not say it"
     )
+    path.add_argument(
+        "--dataparser",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="nerfstudio's dataparser_transforms.json: OUT is in the world of the scene trained with it",
+    )
     path.add_argument("--views", type=int, default=None, help="resample the path to this many cameras")
     parser.set_defaults(run=run)
 
@@ -195,7 +202,9 @@ def convert_path(options) -> None:
     if options.to is not None or options.target is None:
         raise FlashWorldError(f"{options.source}: is no scene, and holds none that --to could convert.")
     up = options.up if options.up in ("y", "z") else None
-    cameras = read_cameras(options.source, *(options.size or ()), view_size=options.size, up=up)
+    cameras = read_cameras(
+        options.source, *(options.size or ()), view_size=options.size, up=up, dataparser=options.dataparser
+    )
     if options.views is not None:
         cameras = resample(cameras, options.views)
     write_cameras(options.target, cameras, options.format)

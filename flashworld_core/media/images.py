@@ -55,6 +55,31 @@ def open_image(image: ImageLike, background: tuple[int, int, int] = WHITE) -> Im
     return Image.alpha_composite(Image.new("RGBA", picture.size, (*background, 255)), picture).convert("RGB")
 
 
+def image_size(image: ImageLike) -> tuple[int, int] | None:
+    """Width and height of a picture as `open_image` turns it, from its header alone; None if they cannot be told."""
+    from PIL import Image
+
+    if isinstance(image, (Tensor, np.ndarray)):
+        height, width = image.shape[:2] if image.ndim == 2 else image.shape[-3:-1]
+        return int(width), int(height)
+    if isinstance(image, Image.Image):
+        return _upright_size(image)
+    if isinstance(image, str) and image[:5].lower() == "data:":
+        image = io.BytesIO(_data_url_bytes(image))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # no pixel is decoded here
+            with Image.open(image) as picture:
+                return _upright_size(picture)
+    except Exception:  # `open_image` says what is wrong with it
+        return None
+
+
+def _upright_size(picture: Image) -> tuple[int, int]:
+    turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # the orientations that swap the sides
+    return picture.size[::-1] if turned else picture.size
+
+
 def _open(image: ImageLike) -> Image:
     """RGB or RGBA."""
     from PIL import Image, ImageOps

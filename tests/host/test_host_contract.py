@@ -34,7 +34,7 @@ CONTRACT = {
     ),
     "FlashWorld_Generate": (
         "model:FLASHWORLD_MODEL trajectory:FLASHWORLD_TRAJECTORY prompt:STRING seed:INT steps:INT image_index:INT "
-        "size_from:COMBO image:IMAGE? conditioning:CONDITIONING?",
+        "size_from:COMBO image:IMAGE? conditioning:CONDITIONING? mask:MASK?",
         "SPLAT IMAGE LOAD3D_CAMERA",
     ),
     "FlashWorld_RenderViews": (
@@ -56,7 +56,7 @@ CONTRACT = {
         "SPLAT",
     ),
     "FlashWorld_PreviewScene": (
-        "splat:SPLAT view:STRING width:INT height:INT budget:INT trajectory:FLASHWORLD_TRAJECTORY?",
+        "splat:SPLAT view:STRING width:INT height:INT budget:INT trajectory:FLASHWORLD_TRAJECTORY? camera:LOAD3D_CAMERA?",
         "LOAD3D_CAMERA IMAGE",
     ),
 }

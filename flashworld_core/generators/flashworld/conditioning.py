@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ from ...cameras import Cameras
 from ...errors import FlashWorldError, check_stop
 from ...flow.schedule import Schedule, shifted_schedule
 from ...gaussians import FOCAL_PX, PROMPT_SHA256, SCENE_SCALE, TIMESTEP_INDICES, TRAJECTORY_SHA256, Gaussians
-from ...media.images import open_image
+from ...media.cutout import check_mask, cut_out
+from ...media.images import WHITE, image_size, open_image
 from ...rendering.constants import mean_focal
 from .cameras import WorldFrame, camera_to_world_matrices, normalize_path, path_hash, vectors_to_cameras
 from .config import FlashWorldConfig
@@ -28,6 +30,8 @@ SCHEDULE_ENTRIES = 1000
 TEXT_EMBEDS = "text_embeds"  # option: [1, L, D] embedding in place of the text encoder's
 NOISE = "noise"  # option: a `flow.noise.NoiseSource` in place of the seed's
 OPTIONS = (TEXT_EMBEDS, NOISE)
+_FINER = 4  # times the views' size: what masks are applied at
+_WHOLE = 0.95  # of an image: less of it left by the crop is worth a remark
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +107,7 @@ def prepare_request(
     crop = Crop.centered(cameras.width, cameras.height, width, height)
     if request.images:
         image_index = request.images[0].view
-        pixels, crop = prepare_image(request.images[0].image, width, height)
+        pixels, crop = prepare_image(request.images[0].image, width, height, request.images[0].mask)
     cameras = crop.adjust_intrinsics(cameras)
     vectors, cameras, frame = normalize_path(cameras, request.views)
     check_stop(should_stop)
@@ -265,7 +269,52 @@ class Crop:
         )
 
 
-def prepare_image(image: ImageLike, width: int, height: int) -> tuple[Tensor, Crop]:
+def crop_remark(config: FlashWorldConfig, image: ImageLike, width: int, height: int) -> str | None:
+    """Say how much of an image the crop to ``width`` x ``height`` keeps, and which views would keep more of it.
+
+    Returns:
+        None where the crop takes next to nothing, or the image's size cannot be told.
+    """
+    size = image_size(image)
+    if size is None or min(size) < 1:
+        return None
+    kept = _kept_by_crop(*size, width, height)
+    if kept >= _WHOLE:
+        return None
+    crop = Crop.centered(*size, width, height)
+    better = _fitting_size(config, *size, width * height)
+    whole = _kept_by_crop(*size, *better)
+    much = "all" if whole > 0.995 else f"{100 * whole:.0f} %"
+    return (
+        f"Of the picture ({size[0]}x{size[1]}) only the middle is used, {crop.box_width}x{crop.box_height}: "
+        f"{100 * kept:.0f} % of it. Views of {better[0]}x{better[1]} would keep {much}."
+    )
+
+
+def _kept_by_crop(source_width: int, source_height: int, width: int, height: int) -> float:
+    """Share of an image's area that lies in the largest box of the shape ``width`` x ``height``."""
+    ratio = source_width * height / (source_height * width)
+    return min(ratio, 1 / ratio)
+
+
+def _fitting_size(config: FlashWorldConfig, source_width: int, source_height: int, area: int) -> tuple[int, int]:
+    """Width and height the model can make, of about ``area`` pixels, that keep most of an image."""
+    rows, columns = config.size_multiple
+    best, best_loss = (columns, rows), math.inf
+    for height in range(rows, rows * config.max_positions + 1, rows):
+        wanted = height * source_width / source_height
+        width = min(max(round(wanted / columns), 1), config.max_positions) * columns
+        off = abs(math.log(width * height / area))
+        # Half as many pixels weigh as much as a loss of 7 %: a size near the one asked for, if it keeps nearly all.
+        loss = 1 - _kept_by_crop(source_width, source_height, width, height) + 0.1 * off
+        if loss < best_loss:
+            best, best_loss = (width, height), loss
+        if width * height > 4 * area:
+            break
+    return best
+
+
+def prepare_image(image: ImageLike, width: int, height: int, mask: Tensor | None = None) -> tuple[Tensor, Crop]:
     """Crop and scale a picture to the model's input.
 
     Args:
@@ -275,6 +324,7 @@ def prepare_image(image: ImageLike, width: int, height: int) -> tuple[Tensor, Cr
             is used.
         width: target width in pixels.
         height: target height in pixels.
+        mask: [H, W] in [0, 1] of the upright picture's size; what lies outside of it becomes white too.
 
     Returns:
         The image [3, height, width] float32 in [-1, 1] on the CPU, and the `Crop` that made it.
@@ -287,6 +337,11 @@ def prepare_image(image: ImageLike, width: int, height: int) -> tuple[Tensor, Cr
     from PIL import Image
 
     box = (crop.left, crop.top, crop.left + crop.box_width, crop.top + crop.box_height)
-    resized = picture.crop(box).resize((width, height), Image.Resampling.BICUBIC)
+    kept = picture.crop(box)
+    if mask is not None:
+        check_mask(mask, *picture.size)
+        cropped = mask[box[1] : box[3], box[0] : box[2]]
+        kept = cut_out(kept, cropped, WHITE, (_FINER * width, _FINER * height))
+    resized = kept.resize((width, height), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
     return pixels.to(torch.float32) / 255 * 2 - 1, crop

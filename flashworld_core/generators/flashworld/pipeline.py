@@ -17,7 +17,7 @@ from ...models.umt5 import TextSpec
 from ...runtime.memory import MemoryPlan
 from ...runtime.stages import ResidentStages, Stages, module_device
 from ..base import Generation, GeneratorInfo, Request, RunOptions
-from .conditioning import NOISE, TEXT_EMBEDS, Prepared, check_request, prepare_request, rendering_cameras
+from .conditioning import NOISE, TEXT_EMBEDS, Prepared, check_request, crop_remark, prepare_request, rendering_cameras
 from .config import FlashWorldConfig
 from .memory import choose_chunk, memory_plan
 from .sampler import FewStepSampler, SamplerStep
@@ -122,12 +122,13 @@ class FlashWorldModel:
         width, height = request.size or (request.cameras.width, request.cameras.height)
         views = len(request.cameras) if request.views is None else request.views
         made_for = self.config.views, self.config.width * self.config.height
-        if all(0.5 <= ratio <= 2 for ratio in (views / made_for[0], width * height / made_for[1])):
-            return []
-        return [
-            f"This path has {views} views of {width}x{height}; {self.config.model_id} was trained on "
-            f"{self.config.views} of {self.config.width}x{self.config.height} and is at its best near that."
-        ]
+        remarks = [crop_remark(self.config, image.image, width, height) for image in request.images]
+        if not all(0.5 <= ratio <= 2 for ratio in (views / made_for[0], width * height / made_for[1])):
+            remarks.append(
+                f"This path has {views} views of {width}x{height}; {self.config.model_id} was trained on "
+                f"{self.config.views} of {self.config.width}x{self.config.height} and is at its best near that."
+            )
+        return [remark for remark in remarks if remark]
 
     def memory_plan(
         self, *, views: int, height: int, width: int, device_type: str, views_per_chunk: int | None = None
