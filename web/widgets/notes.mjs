@@ -1,4 +1,5 @@
 /** What a node says, in a strip below what else is on it; nothing said, no strip. */
+import { chain } from "./outputs.mjs";
 import { showResults } from "./result_text.mjs";
 
 const STRIP =
@@ -28,4 +29,5 @@ export function addNotes(node, app, api, slot) {
     strip.textContent = lines.join("\n");
     strip.hidden = lines.length === 0;
   });
+  chain(node, "onRemoved", () => outer.replaceChildren());
 }
