@@ -148,20 +148,18 @@ def convert_folder(options, scenes: list[Path]) -> None:
 
 def convert_scene(options, source: Path, targets: dict[Path, str | None]) -> None:
     """Read a scene and write it to each target, in the format named there or by its ending."""
-    from ..formats.scenes import format_of_name, read_scene, write_scene
-    from ..ops.select import budget, prune
+    from ..formats.scenes import format_of_name, read_scene, scene_info, write_scene
+    from ..formats.scenes.row_store import Limit
     from ..ops.transform import upright
+
+    limit = Limit(options.max_gaussians, options.min_opacity)
 
     with ProgressBar("read ") as progress:
         frame = "opencv" if options.up != "auto" else options.frame
-        scene = read_scene(source, frame=frame, progress=progress)
+        scene = read_scene(source, limit=limit, frame=frame, progress=progress)
     if options.up in ("y", "z"):
         scene = upright(scene, options.up)
-    before = len(scene)
-    if options.min_opacity > 0:
-        scene = prune(scene, min_opacity=options.min_opacity)
-    if options.max_gaussians is not None:
-        scene = budget(scene, options.max_gaussians)
+    before = scene_info(source)["gaussians"] or len(scene)
     for target, name in targets.items():
         name = name or format_of_name(target)
         asked = writer_options(options, name, len(targets) > 1)

@@ -57,7 +57,8 @@ CONTRACT = {
         "SPLAT",
     ),
     "FlashWorld_PreviewScene": (
-        "splat:SPLAT view:STRING width:INT height:INT budget:INT trajectory:FLASHWORLD_TRAJECTORY? camera:LOAD3D_CAMERA?",
+        "splat:SPLAT view:STRING width:INT height:INT budget:INT trajectory:FLASHWORLD_TRAJECTORY? "
+        "camera:LOAD3D_CAMERA?",
         "LOAD3D_CAMERA IMAGE",
     ),
 }

@@ -6,9 +6,13 @@ import dataclasses
 import os
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import FlashWorldError
 from ...gaussians import Gaussians
+
+if TYPE_CHECKING:
+    from .row_store import Limit
 
 _HEAD_BYTES = 1 << 16  # looked at to tell what a file is
 
@@ -147,13 +151,21 @@ def detect_scene(path: str | os.PathLike) -> str | None:
     return None
 
 
-def read_scene(path: str | os.PathLike, **options) -> Gaussians:
+def read_scene(path: str | os.PathLike, *, limit: Limit | None = None, **options) -> Gaussians:
     """Read a scene of any format; ``options`` go to the format's reader: frame, invalid, progress, should_stop.
+
+    Args:
+        limit: what is to stay of the scene. From a PLY nothing else is kept in memory at any time; other formats are
+            unpacked first.
 
     Raises:
         FlashWorldError: no scene file, or what the reader raises.
     """
-    return _function(FORMATS[_known(path)].read)(path, **options)
+    name = _known(path)
+    if limit is not None and name == "ply":
+        return _function(FORMATS[name].read)(path, limit=limit, **options)
+    scene = _function(FORMATS[name].read)(path, **options)
+    return scene if limit is None else limit.of(scene)
 
 
 def scene_info(path: str | os.PathLike) -> dict:
