@@ -188,7 +188,7 @@ def export(
             options = {**options, "cameras": view}
         options = {**options, "title": target.path.stem.strip("_"), "progress": run.part(*_WRITE)}
         taken = {key: value for key, value in options.items() if key in (*known.options, "progress")}
-        write_scene(target.path, scene, format=WRITABLE[format], should_stop=run.should_stop, **taken)
+        write_scene(target.path, scene, format=WRITABLE[format], notify=run.say, should_stop=run.should_stop, **taken)
         written.append(target.beside(".json"))
         save_json(written[-1], _sidecar(target, scene, view, story, options["axes"]))
         written.append(target.beside(".png"))

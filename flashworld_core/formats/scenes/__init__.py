@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import FlashWorldError
-from ...gaussians import Gaussians
+from ...gaussians import FILTER, Gaussians
 
 if TYPE_CHECKING:
     from .row_store import Limit
+
+logger = logging.getLogger(__name__)
 
 _HEAD_BYTES = 1 << 16  # looked at to tell what a file is
 
@@ -29,6 +33,7 @@ class SceneFormat:
         write: ``write(path, gaussians, *, progress, should_stop, <options>)``; None: cannot be written.
         info: ``info(path) -> dict`` of JSON values; None: cannot be read.
         options: further keyword arguments of ``write``.
+        plain: files hold Gaussians and nothing about them.
     """
 
     title: str
@@ -38,6 +43,7 @@ class SceneFormat:
     write: str | None
     info: str | None
     options: tuple[str, ...] = ()
+    plain: bool = False
 
 
 # In the order of detection: the surest signs first, .splat, which has none, last.
@@ -95,6 +101,7 @@ FORMATS = {
         ".ksplat:write_ksplat",
         ".ksplat_read:ksplat_info",
         ("sh_degree", "axes", "level"),
+        plain=True,
     ),
     "splat": SceneFormat(
         ".splat",
@@ -104,6 +111,7 @@ FORMATS = {
         ".splat:write_splat",
         ".splat:splat_info",
         ("axes",),
+        plain=True,
     ),
     "html": SceneFormat(
         "web page",
@@ -178,13 +186,20 @@ def scene_info(path: str | os.PathLike) -> dict:
     return _function(FORMATS[_known(path)].info)(path)
 
 
-def write_scene(path: str | os.PathLike, gaussians: Gaussians, format: str | None = None, **options) -> None:
+def write_scene(
+    path: str | os.PathLike,
+    gaussians: Gaussians,
+    format: str | None = None,
+    notify: Callable[[str], None] = logger.warning,
+    **options,
+) -> None:
     """Write a scene; ``options`` go to the format's writer: progress, should_stop, and what `FORMATS` lists.
 
     Args:
         path: the file.
         gaussians: the scene.
         format: name in `FORMATS`; None: by the extension of ``path``.
+        notify: told, in a sentence, if what changes the picture is lost.
 
     Raises:
         FlashWorldError: an unknown format or extension, an option the format does not have, or what the writer raises.
@@ -194,6 +209,11 @@ def write_scene(path: str | os.PathLike, gaussians: Gaussians, format: str | Non
         if name not in (*known.options, "progress", "should_stop"):
             has = ", ".join(known.options) or "none"
             raise FlashWorldError(f"{known.title} files have no option {name!r}; they have: {has}.")
+    if known.plain and gaussians.metadata.get(FILTER) == "antialiased":
+        notify(
+            f"{known.title} files cannot say that a scene was made with an antialiased filter: viewers will show "
+            "small Gaussians too bright. PLY, SPZ, SOG and glTF say it."
+        )
     _function(known.write)(path, gaussians, **options)
 
 
