@@ -138,7 +138,9 @@ def request_from(options, info, steps):
     else:
         width, height = options.size or (info.width, info.height)
         views = options.views or info.views
-        cameras = trajectory(options, views, width, height)
+        up = options.up if options.up in ("y", "z") else None
+        parser = None if options.dataparser in ("auto", "none") else Path(options.dataparser)
+        cameras = trajectory(options, views, width, height, up=up, dataparser=parser)
         if (cameras.width, cameras.height) != (width, height) and not options.image:
             cameras = cameras.resized(width, height)
         image, prompt, index = options.image, options.prompt, options.image_index or 0
