@@ -85,7 +85,7 @@ class Cameras:
         return dataclasses.replace(self, intrinsics=self.intrinsics * scale[:, None], width=width, height=height)
 
     def fitted(self, width: int, height: int) -> Cameras:
-        """The same views in pictures of another shape: scaled to fill it, what sticks out is cut off on both sides.
+        """Fit the cameras to images of another shape: scale to cover, then center-crop.
 
         Pixels keep their shape and the picture's middle stays the middle, as when a photograph is cropped.
         """

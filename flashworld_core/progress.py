@@ -45,3 +45,10 @@ class Progress:
         self.done += count
         if self.report is not None:
             self.report(self.done, self.total, preview)
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: "42 s", "3 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

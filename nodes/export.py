@@ -1,4 +1,4 @@
-"""Export Scene: a SPLAT as a file in the output folder, with its story beside it."""
+"""Export Scene: write a SPLAT to the output folder, with a preview image and its metadata."""
 
 from __future__ import annotations
 
@@ -229,11 +229,11 @@ def _size(camera: dict) -> tuple[int, int]:
 
 def _preview(run: NodeRun, scene: Gaussians, view: Cameras) -> Tensor:
     """[H, W, 3] picture of the scene on white."""
-    from ..flashworld_core.rendering.maps import film
+    from ..flashworld_core.rendering.maps import render_maps
     from .comfyui.memory import on_render_device
 
     def work(device):
-        return film(
+        return render_maps(
             scene,
             view,
             background=(1.0, 1.0, 1.0),

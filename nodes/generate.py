@@ -6,6 +6,7 @@ import logging
 
 from ..flashworld_core.errors import FlashWorldError
 from ..flashworld_core.gaussians import FIRST_VIEW, SCENE_SCALE, positive_number
+from ..flashworld_core.progress import duration
 from . import sockets
 from .comfyui import api
 from .comfyui.api import io
@@ -148,6 +149,7 @@ def generate(
     from ..flashworld_core.progress import Progress
     from ..flashworld_core.rendering.render import warm_up
     from ..flashworld_core.runtime.stages import retry_on_oom
+    from ..flashworld_core.runtime.threads import threads_by_load
     from .comfyui import memory
     from .comfyui.encoders import CLIP_ADVICE, conditioning_rows
 
@@ -195,6 +197,7 @@ def generate(
     for remark in remarks:
         run.say(remark)
 
+    _say_how_long(run, loaded, request)
     size = {"views": len(cameras), "height": cameras.height, "width": cameras.width}
     chunk = loaded.views_per_chunk(**size)
     stages = loaded.stages(loaded.plan(**size, views_per_chunk=chunk), run.say)
@@ -217,11 +220,34 @@ def generate(
         images = retry_on_oom(stages, "renderer", chunk, lambda chunk: _render(run, stages, made, chunk))
         return made, images, _first_view(made)
 
-    made, images, camera = memory.with_clear_errors(work)
+    with threads_by_load(loaded.device.type == "cpu"):
+        made, images, camera = memory.with_clear_errors(work)
     scene, views = made.gaussians, made.cameras
     scene.metadata[FIRST_VIEW] = camera  # travels with the scene, into files too
     run.say(f"{len(scene):,} Gaussians from {len(views)} views of {views.width}x{views.height}")
     return sockets.splat_from_gaussians(scene), sockets.image_out(images), camera
+
+
+def _say_how_long(run: NodeRun, loaded, request) -> None:
+    """Say how long it will take: for a while, or, where that is minutes, to stay, with a size that is quicker."""
+    from ..flashworld_core.runtime.speed import advice, operations_per_second
+
+    count = getattr(loaded.model, "operations", None)  # not every generator's work has been counted
+    if count is None:
+        return
+    info, cameras = loaded.model.info, request.cameras
+    seconds, quicker = advice(
+        lambda views, height, width: count(views=views, height=height, width=width, steps=request.steps),
+        views=len(cameras),
+        width=cameras.width,
+        height=cameras.height,
+        size_multiple=info.size_multiple,
+        rate=operations_per_second(loaded.device, loaded.model.dtype),
+    )
+    if quicker:
+        run.say(f"This will take about {duration(seconds)} on this machine. {quicker}")
+    elif seconds > 10:
+        run.say_now(f"About {duration(seconds)}")
 
 
 def _render(run: NodeRun, stages, made, chunk: int):

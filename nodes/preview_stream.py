@@ -45,7 +45,7 @@ def send_scene(
         budget: Gaussians to send at most; a few hundred thousand arrive at once on any machine.
         total: Gaussians of the whole scene, where ``gaussians`` is a choice of them.
         final: no more are coming from this run.
-        cameras: the path, for a preview that knows none yet.
+        cameras: the camera path; needed until the preview has one.
 
     Raises:
         FlashWorldError: the temp folder cannot be written.

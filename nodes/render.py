@@ -14,7 +14,7 @@ from .sockets import MAX_FRAMES, MAX_SIDE
 if TYPE_CHECKING:
     from ..flashworld_core.cameras import Cameras
     from ..flashworld_core.gaussians import Gaussians
-    from ..flashworld_core.rendering.maps import Pictures
+    from ..flashworld_core.rendering.maps import RenderedMaps
 
 TITLE = "Render Scene Views"
 AS_GENERATED = "as generated"
@@ -144,7 +144,7 @@ class RenderViews(api.ComfyNode):
     ):  # fmt: skip
         from ..flashworld_core.ops.select import few_seen
         from ..flashworld_core.rendering.constants import LOW_PASS
-        from ..flashworld_core.rendering.maps import SOLID, color_from_text
+        from ..flashworld_core.rendering.maps import OPAQUE_ALPHA, color_from_text
 
         with NodeRun(TITLE) as run:
             sockets.checked_choice("softness", softness, SOFTNESSES)
@@ -162,7 +162,7 @@ class RenderViews(api.ComfyNode):
             )
             if told:
                 run.say(told)
-            if made.nearest and float(made.alpha.max()) < SOLID:
+            if made.nearest and float(made.alpha.max()) < OPAQUE_ALPHA:
                 run.say(
                     "The scene is translucent everywhere: depth and normals are those of its most opaque pixels, and "
                     "the images hold the background already; render on black to composite them with the mask."
@@ -205,14 +205,14 @@ def render_views(
     hole_threshold: float,
     sh_degree: int,
     low_pass: float | None,
-) -> Pictures:
-    """Every picture of every view; arguments as in `pictures.film`.
+) -> RenderedMaps:
+    """Every picture of every view; arguments as in `render_maps`.
 
     Raises:
         FlashWorldError: more pictures than memory holds.
         Cancelled: the user stopped it.
     """
-    from ..flashworld_core.rendering.maps import NUMBERS_PER_PIXEL, film
+    from ..flashworld_core.rendering.maps import NUMBERS_PER_PIXEL, render_maps
     from .comfyui.memory import free_main_memory, on_render_device
 
     dtype = api.intermediate_dtype()
@@ -224,8 +224,8 @@ def render_views(
             f"{free / 2**30:.1f} are free. Use fewer frames or a smaller width and height."
         )
 
-    def work(device) -> Pictures:
-        return film(
+    def work(device) -> RenderedMaps:
+        return render_maps(
             scene,
             cameras,
             background=background,

@@ -202,7 +202,7 @@ def camera_of(scene: Gaussians) -> dict | None:
     try:
         from_load3d(camera, 1, 1)
     except FlashWorldError:
-        return None  # metadata comes from files; a broken entry is as good as none
+        return None  # metadata comes from files: ignore an invalid entry
     return camera
 
 

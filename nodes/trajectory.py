@@ -6,8 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from ..flashworld_core.errors import FlashWorldError
-from ..flashworld_core.trajectories.keyframes import EASINGS
-from ..flashworld_core.trajectories.presets import PRESETS
+from ..flashworld_core.trajectories.names import EASINGS, PRESETS
 from . import sockets
 from .comfyui import api, folders
 from .comfyui.api import io

@@ -23,8 +23,8 @@ from flashworld_core.ops.measure import clip_planes
 from flashworld_core.rendering.constants import ALPHA_MAX, ALPHA_MIN, JACOBIAN_MARGIN, LOW_PASS, matching_low_pass
 from flashworld_core.rendering.maps import _DEPTH_RAMP as DEPTH_RAMP
 from flashworld_core.trajectories.document import parse_document, sample_document
-from flashworld_core.trajectories.keyframes import EASINGS
-from flashworld_core.trajectories.presets import PRESETS, make_trajectory
+from flashworld_core.trajectories.names import EASINGS, PRESETS
+from flashworld_core.trajectories.presets import make_trajectory
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "web" / "goldens"
 WIDTH, HEIGHT = 704, 480

@@ -1,7 +1,12 @@
 """Fixtures of more than one folder of tests."""
 
 import pytest
-from small_configs import small_config as make_small_config
+
+from flashworld_core.runtime.threads import set_short_spin
+
+set_short_spin()  # before anything imports torch
+
+from small_configs import small_config as make_small_config  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -282,7 +282,7 @@ def test_progress_bar_without_a_terminal(capsys):
 
 def test_a_path_is_turned_and_moved_into_another_world(capsys, tmp_path):
     """``generate`` and ``convert`` take the same words for it as ``render``."""
-    from flashworld_core.cli.generate import request_from
+    from flashworld_core.cli.jobs import _request
     from flashworld_core.formats.cameras import write_cameras
     from flashworld_core.generators.base import GeneratorInfo
     from flashworld_core.trajectories.presets import make_trajectory
@@ -297,7 +297,8 @@ def test_a_path_is_turned_and_moved_into_another_world(capsys, tmp_path):
         (("--dataparser", str(parser)), read_cameras(path, dataparser=parser)),
     ):
         options = build_parser().parse_args(["generate", "--prompt", "a", "--trajectory", str(path), *words])
-        made = request_from(options, GeneratorInfo("x", "x", views=4, width=96, height=64), None).cameras
+        info = GeneratorInfo("x", "x", views=4, width=96, height=64)
+        made = _request(options, info, None, None, "a", 0, 0).cameras
         torch.testing.assert_close(made.camera_to_world, expected.camera_to_world)
         assert bool(words) != torch.allclose(made.camera_to_world, as_it_is.camera_to_world)
         out = tmp_path / "out.json"

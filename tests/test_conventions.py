@@ -32,7 +32,7 @@ from flashworld_core.geometry import (
     vertical_fov_degrees,
 )
 from flashworld_core.ops.transform import transform, transform_cameras, upright_rotation
-from flashworld_core.rendering.maps import disparity_map, film, normal_map
+from flashworld_core.rendering.maps import disparity_map, normal_map, render_maps
 from flashworld_core.rendering.render import render
 from flashworld_core.sh import dc_to_rgb, evaluate_sh, rgb_to_dc, sh_basis
 from flashworld_core.trajectories.comfyui import from_load3d, to_load3d, wan_camera_embedding
@@ -637,7 +637,7 @@ def test_line_36_depth_pictures():
     close(gray, (1, 0.5, 0, 1, 0, 0))
     scene = splats([(-0.5, 0, 2), (1.0, 0, 4), (0, 0.6, 2.5)], [RED, RED, RED], size=0.2)
     path = make_trajectory("pan:4", views=2, width=41, height=31)
-    picture = film(scene, path, backend="torch").depth
+    picture = render_maps(scene, path, backend="torch").depth
     assert picture.shape == (2, 31, 41, 3) and torch.equal(picture[..., 0], picture[..., 2])
     near, far = (int(row) for row in (picture[0, 15, :20, 0].argmax(), 20 + picture[0, 15, 20:, 0].argmin()))
     assert float(picture[0, 15, near, 0]) > 0.9 and float(picture[0, 15, far, 0]) < 0.1
@@ -648,9 +648,9 @@ def test_line_37_normal_maps():
     colors = [(0.5, 0.5, 1), (1, 0.5, 0.5), (0.5, 1, 0.5), (0, 0, 0)]
     close(normal_map(normals), colors)
     wall = splats([(x / 10, y / 10, 2) for x in range(-9, 10) for y in range(-7, 8)], [RED] * 285, size=0.05)
-    picture = film(wall, camera(), backend="torch").normals[0]
+    picture = render_maps(wall, camera(), backend="torch").normals[0]
     close(picture[15, 20], (0.5, 0.5, 1), 0.01)
-    close(film(wall[:1], camera(), backend="torch").normals[0, -1, -1], (0, 0, 0))
+    close(render_maps(wall[:1], camera(), backend="torch").normals[0, -1, -1], (0, 0, 0))
 
 
 def test_line_38_axes_of_other_scene_files(tmp_path):

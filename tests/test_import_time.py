@@ -59,3 +59,17 @@ def test_the_nodes_load_no_heavy_library():
 def test_the_list_would_be_noticed():
     """The same measurement does see a heavy library that is imported."""
     assert "PIL" in newly_loaded("PIL.Image")
+
+
+@pytest.mark.parametrize("command", ["", "generate", "render", "convert", "info", "plan", "demo", "checkpoint"])
+def test_help_loads_neither_torch_nor_numpy(command):
+    program = (
+        "import sys\nfrom flashworld_core.cli import main\n"
+        "try:\n    main([*sys.argv[1:], '--help'])\nexcept SystemExit:\n    pass\n"
+        "print(*sorted({m.split('.')[0] for m in sys.modules}), file=sys.stderr)"
+    )
+    arguments = [sys.executable, "-c", program, *([command] if command else [])]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=root, check=True, timeout=60)
+    assert "usage: flashworld" in done.stdout
+    assert not set(done.stderr.split()) & {"torch", "numpy", *HEAVY}

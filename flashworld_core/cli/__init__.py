@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
+import os
 import sys
-import threading
 
 from .. import __version__
 from ..errors import Cancelled, FlashWorldError
+from ..runtime.threads import set_short_spin
+from .interrupts import STOPPED, Interrupts
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,25 +36,36 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a file's name must not be what ends a finished command
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    set_short_spin()
     options = None
-    try:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _terminate)  # as Ctrl-C: what is half written goes
-        options = build_parser().parse_args(argv)
-        logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING, format="%(message)s")
-        for name in ("PIL", "numba", "matplotlib", "libav"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        options.run(options)
-    except (KeyboardInterrupt, Cancelled):
-        print("\nStopped; no file is half written.", file=sys.stderr)
-        return 130
-    except (FlashWorldError, OSError) as error:
-        if options is not None and options.debug:
-            raise
-        print(f"flashworld: {error}", file=sys.stderr)
-        return 1
+    with Interrupts() as interrupts:
+        try:
+            options = build_parser().parse_args(argv)
+            logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING, format="%(message)s")
+            for name in ("PIL", "numba", "matplotlib", "libav"):
+                logging.getLogger(name).setLevel(logging.WARNING)
+            interrupts.watch()
+            options.run(options)
+        except (KeyboardInterrupt, Cancelled):
+            print("\nStopped; no file is half written.", file=sys.stderr)
+            return STOPPED
+        except (FlashWorldError, OSError) as error:
+            if options is not None and options.debug:
+                raise
+            print(f"flashworld: {error}", file=sys.stderr)
+            return 1
     return 0
 
 
-def _terminate(*_) -> None:
-    raise KeyboardInterrupt
+def program() -> None:
+    """The program ``flashworld``: run the command line and end the process.
+
+    After an error or Ctrl-C it ends without taking the libraries apart, which takes seconds on a busy machine and
+    aborts the process where one of them is still compiling.
+    """
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code:
+        os._exit(code)
+    sys.exit(0)

@@ -8,9 +8,13 @@ import logging
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..cameras import Cameras
 from ..errors import FlashWorldError
+from ..trajectories.names import EASINGS, PRESETS
+
+if TYPE_CHECKING:
+    from ..cameras import Cameras
 
 MAX_COUNT = 100_000  # of views and the like
 
@@ -24,6 +28,11 @@ def size(text: str) -> tuple[int, int]:
     if not (1 <= width <= 16384 and 1 <= height <= 16384):
         raise argparse.ArgumentTypeError(f"{text!r}: width and height must lie in 1..16384")
     return width, height
+
+
+def size_or_picture(text: str) -> tuple[int, int] | str:
+    """As `size`, or "picture"."""
+    return text if text == "picture" else size(text)
 
 
 def positive(text: str) -> int:
@@ -82,9 +91,6 @@ UP = ("auto", "none", "y", "z")  # none: as the file is, y down
 
 
 def add_trajectory_arguments(parser: argparse.ArgumentParser, default: str | None) -> None:
-    from ..trajectories.keyframes import EASINGS
-    from ..trajectories.presets import PRESETS
-
     presets = "; ".join(
         f"{p.name} ({p.description.rstrip('.')}; {p.default_amount:g} {p.unit})"
         if p.unit
@@ -134,8 +140,6 @@ def add_trajectory_arguments(parser: argparse.ArgumentParser, default: str | Non
 
 def is_path_file(options) -> bool:
     """Whether --trajectory names a file or folder, not a preset."""
-    from ..trajectories.presets import PRESETS
-
     return options.trajectory.split("+")[0].split(":")[0] not in PRESETS
 
 
@@ -155,7 +159,7 @@ def trajectory(
         up, dataparser: for files, see `formats.cameras.read_cameras`.
     """
     from ..formats.cameras import read_cameras
-    from ..trajectories.presets import PRESETS, make_trajectory
+    from ..trajectories.presets import make_trajectory
 
     name = options.trajectory
     if is_path_file(options):
@@ -167,7 +171,7 @@ def trajectory(
             name,
             *(options.image_size or ()),
             view_size=(width, height),
-            fit_mixed=options.size is not None,
+            fit_mixed=isinstance(options.size, tuple),
             up=up,
             dataparser=dataparser,
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .arguments import UP, fraction, size
-from .progress import ProgressBar
+from .arguments import UP, fraction, say, size
+from .progress import ProgressBar, announced
 
 
 def add_command(commands) -> None:
@@ -59,7 +59,15 @@ def add_command(commands) -> None:
         help="format of OUT, where its name does not say: flashworld, nerfstudio, inria, colmap, realestate10k",
     )
     path.add_argument(
-        "--size", "--image-size", type=size, default=None, metavar="WxH", help="picture size, where IN does not say it"
+        "--size",
+        type=size,
+        default=None,
+        metavar="WxH",
+        help="size of OUT's pictures: focal lengths are scaled, another shape is cropped about the center; also the "
+        "size of IN's, where neither IN nor --image-size says it",
+    )
+    path.add_argument(
+        "--image-size", type=size, default=None, metavar="WxH", help="size of IN's pictures, where IN does not say it"
     )
     path.add_argument(
         "--dataparser",
@@ -90,7 +98,9 @@ def formats(text: str) -> list[str]:
 
 def run(options) -> None:
     from ..errors import FlashWorldError
-    from ..formats.scenes import detect_scene, format_of_name
+
+    with announced("Loading..."):
+        from ..formats.scenes import detect_scene, format_of_name, ply  # noqa: F401  (imports torch)
 
     source, target = options.source, options.target
     if not source.exists():
@@ -160,6 +170,11 @@ def convert_scene(options, source: Path, targets: dict[Path, str | None]) -> Non
     if options.up in ("y", "z"):
         scene = upright(scene, options.up)
     before = scene_info(source)["gaussians"] or len(scene)
+    if options.sh_degree is not None and options.sh_degree > scene.sh_degree:
+        say(
+            f"The scene has color bands up to degree {scene.sh_degree}: degree {options.sh_degree} adds zeros, which "
+            "makes the file larger and the scene no better."
+        )
     for target, name in targets.items():
         name = name or format_of_name(target)
         asked = writer_options(options, name, len(targets) > 1)
@@ -200,10 +215,14 @@ def convert_path(options) -> None:
     if options.to is not None or options.target is None:
         raise FlashWorldError(f"{options.source}: is no scene, and holds none that --to could convert.")
     up = options.up if options.up in ("y", "z") else None
-    cameras = read_cameras(
-        options.source, *(options.size or ()), view_size=options.size, up=up, dataparser=options.dataparser
-    )
+    source_size = options.image_size or options.size or ()
+    cameras = read_cameras(options.source, *source_size, view_size=options.size, up=up, dataparser=options.dataparser)
+    had = cameras.width, cameras.height
+    if options.size is not None and had != options.size:
+        cropped = abs(had[0] * options.size[1] - had[1] * options.size[0]) >= max(*had, *options.size)
+        cameras = cameras.fitted(*options.size)
+        say(f"Scaled from {had[0]}x{had[1]}{' and cropped about the center' if cropped else ''}.")
     if options.views is not None:
         cameras = resample(cameras, options.views)
     write_cameras(options.target, cameras, options.format)
-    print(f"{len(cameras)} cameras: {options.target.resolve()}")
+    print(f"{len(cameras)} cameras of {cameras.width}x{cameras.height}: {options.target.resolve()}")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .generate import add_model_arguments, generate_to, load
+from .generate import add_model_arguments, check, load
+from .jobs import Job
+from .progress import announced
+from .results import generate_to
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "assets" / "demo"
 
@@ -24,22 +27,25 @@ def add_command(commands) -> None:
 
 
 def run(options) -> None:
-    from ..formats.cameras import read_cameras
-    from ..formats.files import check_folder
-    from ..generators.base import Request, ViewImage
-
     example = json.loads((EXAMPLE / "example.json").read_text(encoding="utf-8"))
-    cameras = read_cameras(EXAMPLE / "cameras.json")
-    check_folder(options.out)
-    model = load(options)
-    info = model.info
-    request = Request(
-        cameras.resized(info.width, info.height),
-        images=(ViewImage(EXAMPLE / "picture.png", example["image_index"]),),
-        prompt=example["prompt"],
-        seed=options.seed,
-    )
-    report = generate_to(
+    with announced(f"Loading {options.model}..."):
+        from ..formats.cameras import read_cameras
+        from ..formats.files import check_folder
+        from ..generators import open_model
+        from ..generators.base import Request, ViewImage
+
+        check_folder(options.out)
+        opened = open_model(options.model)
+        cameras = read_cameras(EXAMPLE / "cameras.json")
+        request = Request(
+            cameras.resized(opened.info.width, opened.info.height),
+            images=(ViewImage(EXAMPLE / "picture.png", example["image_index"]),),
+            prompt=example["prompt"],
+            seed=options.seed,
+        )
+        check(opened, [Job("", request)])
+        model = load(options, opened)
+    report, _ = generate_to(
         options.out, model, request, video_name="orbit.mp4", truth=lambda scene: judge(scene, request, example)
     )
     print(

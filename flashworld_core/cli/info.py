@@ -1,4 +1,4 @@
-"""``info``: what a scene, a camera path or a checkpoint holds."""
+"""``info``: what a scene, a camera path, a checkpoint, a picture, a video or a report holds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 
 from .arguments import size
+from .file_facts import KNOWN, facts_of_other, scene_summary, unknown
+from .progress import announced
 
 
 def add_command(commands) -> None:
     parser = commands.add_parser(
         "info",
-        help="describe a scene, a camera path or a checkpoint",
-        description="Describe a file: a scene (PLY, SPZ, SOG, .splat, .ksplat, glTF), a camera path, a checkpoint or a "
-        "model folder. Nothing large is read: a 20 GB checkpoint answers at once.",
+        help="describe a scene, path, checkpoint, picture, video or report",
+        description=f"Describe a file. Known are {KNOWN}. Nothing large is read: a 20 GB checkpoint answers at once.",
     )
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument(
@@ -24,17 +25,29 @@ def add_command(commands) -> None:
         metavar="WxH",
         help="picture size, where a path does not say it",
     )
+    parser.add_argument("--full", action="store_true", help="summarize the Gaussians of scenes of any size")
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.set_defaults(run=run)
 
 
 def run(options) -> None:
     from ..errors import FlashWorldError
+
+    if not options.file.exists():
+        raise FlashWorldError(f"{options.file}: no such file or folder.")
+    with announced("Reading..."):
+        facts = facts_of(options)
+    if options.json:
+        print(json.dumps(facts, indent=1, default=str))
+    else:
+        show(facts)
+
+
+def facts_of(options) -> dict:
+    """What there is to say about ``options.file``."""
     from ..formats.scenes import detect_scene, scene_info
 
     path = options.file
-    if not path.exists():
-        raise FlashWorldError(f"{path}: no such file or folder.")
     suffix = path.suffix.lower()
     if path.name in ("images.bin", "cameras.bin"):
         facts = {"what": "camera path", **path_facts(path, options.size)}
@@ -44,12 +57,24 @@ def run(options) -> None:
         facts = {"what": "checkpoint", **describe(path)}
     elif detect_scene(path) is not None:
         facts = {"what": "scene", **scene_info(path)}
+        facts |= scene_summary(path, facts.get("gaussians"), facts.get("bytes") or 0, options.full)
     else:
-        facts = {"what": "camera path", **path_facts(path, options.size)}
-    if options.json:
-        print(json.dumps(facts, indent=1, default=str))
-    else:
-        show(facts)
+        facts = facts_of_other(path) or {"what": "camera path", **known_path_facts(path, options.size)}
+    return facts
+
+
+def known_path_facts(path: Path, picture_size: tuple[int, int] | None) -> dict:
+    """As `path_facts`; of a file that is no camera path at all the error says what it is."""
+    from ..errors import FlashWorldError
+    from ..formats.cameras import detect_format
+
+    try:
+        detect_format(path)
+    except FlashWorldError as error:
+        if path.is_file() and not path.name.lower().startswith(("transforms", "camera")):
+            raise FlashWorldError(unknown(path)) from error
+        raise
+    return path_facts(path, picture_size)
 
 
 def is_model_folder(path: Path) -> bool:

@@ -1,9 +1,28 @@
-"""A progress bar for the terminal; one line per tenth where there is no terminal."""
+"""What a command says while it works: a progress bar, a line per tenth where there is no terminal, "Loading..."."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Iterator
+
+from ..progress import duration
+
+QUIET_SECONDS = 10.0  # the longest silence where there is no terminal
+
+
+@contextlib.contextmanager
+def announced(text: str, after: float = 0.3) -> Iterator[None]:
+    """Print ``text`` if the work inside takes longer than ``after`` seconds: quick things stay silent."""
+    timer = threading.Timer(after, lambda: print(text, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class ProgressBar:
@@ -25,15 +44,21 @@ class ProgressBar:
 
     def __call__(self, done: int, total: int, preview=None) -> None:
         done, total, now = min(done, total), max(total, 1), time.monotonic()
+        passed, part = now - self.started, done / total
+        # From what is done so far; before a twentieth or two seconds of it that would be a guess.
+        left = passed / part - passed if part > 0.05 and passed > 2 else None
+        remaining = "" if left is None or done == total else f", {duration(left)} left"
         if self.stream.isatty():
             if done < total and now - self.last_drawn < 0.1:
                 return
-            filled = round(self.WIDTH * done / total)
+            filled = round(self.WIDTH * part)
             bar = "#" * filled + "-" * (self.WIDTH - filled)
-            self.stream.write(f"\r{self.label} [{bar}] {100 * done // total:3d} %  {now - self.started:5.1f} s ")
+            line = f"{self.label} [{bar}] {100 * done // total:3d} %  {passed:5.1f} s{remaining}"
+            self.stream.write(f"\r{line:<78} ")
             self.last_drawn = now
-        elif (tenth := 10 * done // total) != self.last_tenth:
-            self.stream.write(f"{self.label} {10 * tenth} %  {now - self.started:.1f} s\n")
-            self.last_tenth = tenth
+        elif (tenth := 10 * done // total) != self.last_tenth or now - self.last_drawn > QUIET_SECONDS:
+            percent = 10 * tenth if tenth != self.last_tenth else 100 * done // total
+            self.stream.write(f"{self.label} {percent} %  {passed:.1f} s{remaining}\n")
+            self.last_tenth, self.last_drawn = tenth, now
         self.stream.flush()
         self.shown = True

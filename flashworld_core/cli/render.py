@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .arguments import add_trajectory_arguments, background, device_name, device_of, positive, scene_and_path, size
-from .progress import ProgressBar
+from .progress import ProgressBar, announced
 
 MODES = ("rgb", "depth", "alpha", "normal")
 
@@ -14,8 +14,8 @@ def add_command(commands) -> None:
     parser = commands.add_parser(
         "render",
         help="render a scene along a camera path",
-        description="Render a scene along a camera path. Writes OUT/MODE/0000.png ... and OUT/MODE.mp4; depth also as "
-        "0000.npy in world units (float32, expected depth along the viewing axis, 0 where nothing is).",
+        description="Render a scene along a camera path. Writes OUT/MODE/0000.png ... and OUT/MODE.mp4. Depth also as "
+        "numbers: the expected depth along the viewing axis in world units, 0 where nothing is.",
     )
     parser.add_argument("scene", type=Path, metavar="SCENE", help="scene file: PLY, SPZ, SOG, .splat, .ksplat or glTF")
     parser.add_argument("--out", type=Path, default=Path("output/render"), help="folder to write to (%(default)s)")
@@ -44,6 +44,14 @@ def add_command(commands) -> None:
     parser.add_argument("--backend", default="auto", choices=("auto", "gsplat", "triton", "cpu", "torch"))
     parser.add_argument("--device", type=device_name, default="auto", help="auto, cpu, cuda or xpu (%(default)s)")
     parser.add_argument("--no-video", action="store_true", help="pictures only")
+    parser.add_argument(
+        "--maps",
+        choices=("npy", "png16", "npz", "none"),
+        default="npy",
+        help="how depth is written as numbers. npy: a float32 file a view; png16: a 16-bit picture a view, smallest, "
+        "with world units per step in scale.json; npz: one compressed float32 file. png16 and npz write normals too; "
+        "none: only the colored pictures (%(default)s)",
+    )
     add_trajectory_arguments(parser, "orbit")
     parser.set_defaults(run=run)
 
@@ -51,21 +59,21 @@ def add_command(commands) -> None:
 def run(options) -> None:
     from ..errors import FlashWorldError
     from ..formats.files import check_folder
-    from ..media.export import save_npy, save_png, save_video
-    from ..rendering.constants import LOW_PASS
-    from ..rendering.maps import colorize_depth, colorize_normals
-    from ..rendering.render import render
-    from ..trajectories.keyframes import resample
 
     modes = [mode.strip() for mode in options.modes.split(",") if mode.strip()]
     if not modes or set(modes) - set(MODES):
         raise FlashWorldError(f"--modes {options.modes}: choose from {', '.join(MODES)}.")
     if not options.fps > 0:
         raise FlashWorldError(f"--fps must be above 0, got {options.fps:g}.")
-    check_folder(options.out)
     width, height = options.size or (704, 480)
-    device = device_of(options.device)
-    scene, cameras = scene_and_path(options, options.views or 48, width, height)
+    with announced("Loading..."):
+        from ..rendering.constants import LOW_PASS
+        from ..rendering.render import render
+        from ..trajectories.keyframes import resample
+
+        check_folder(options.out)
+        device = device_of(options.device)
+        scene, cameras = scene_and_path(options, options.views or 48, width, height)
     scene = scene.to(device)
     if options.size:
         cameras = cameras.fitted(width, height)
@@ -74,11 +82,32 @@ def run(options) -> None:
 
     wanted = tuple("expected_depth" if mode == "depth" else mode for mode in modes)
     with ProgressBar("render") as progress:
+        progress(0, 1)
         images = render(
             scene, cameras, modes=wanted, background=options.background, sh_degree=options.sh_degree,
             low_pass=LOW_PASS if options.sharp else None,
             backend=options.backend, progress=progress,
         )  # fmt: skip
+    with ProgressBar("write ") as progress:
+        write(options, modes, images, progress)
+    print(f"{len(cameras)} views of {len(scene):,} Gaussians: {options.out.resolve()}")
+
+
+def write(options, modes: list[str], images, progress) -> None:
+    """Write the pictures, maps and videos of a `RenderOutput`."""
+    from ..media.export import save_png, save_video
+    from ..media.maps import save_depth, save_normals
+    from ..rendering.maps import colorize_depth, colorize_normals
+
+    videos = not options.no_video
+    done, count = 0, len(next(field for field in vars(images).values() if field is not None))
+    total = len(modes) * count * (2 if videos else 1)
+
+    def step(*_) -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
     for mode in modes:
         folder = options.out / mode
         if mode == "rgb":
@@ -89,10 +118,12 @@ def run(options) -> None:
             frames = colorize_normals(images.normals)
         else:
             frames = colorize_depth(images.expected_depth)
-            for i, depth in enumerate(images.expected_depth.cpu().numpy()):
-                save_npy(folder / f"{i:04d}.npy", depth)
+        if mode == "depth":
+            save_depth(folder, images.expected_depth, options.maps)
+        elif mode == "normal" and options.maps != "npy":
+            save_normals(folder, images.normals, options.maps)
         for i, frame in enumerate(frames):
             save_png(folder / f"{i:04d}.png", frame)
-        if not options.no_video and len(frames) > 1:
-            save_video(options.out / f"{mode}.mp4", frames, options.fps)
-    print(f"{len(cameras)} views of {len(scene):,} Gaussians: {options.out.resolve()}")
+            step()
+        if videos and count > 1:
+            save_video(options.out / f"{mode}.mp4", frames, options.fps, progress=step)

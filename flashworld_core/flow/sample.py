@@ -39,13 +39,13 @@ def velocity(x0: Tensor, noise: Tensor) -> Tensor:
 
 
 def x0_from_velocity(x: Tensor, velocity: Tensor, sigma: float | Tensor) -> Tensor:
-    """The data the network believes in, x - sigma * velocity."""
+    """Return the predicted clean sample x0, x - sigma * velocity."""
     sigma, x, velocity = _prepare(sigma, x, velocity)
     return x - sigma * velocity
 
 
 def noise_from_velocity(x: Tensor, velocity: Tensor, sigma: float | Tensor) -> Tensor:
-    """The noise the network believes in, x + (1 - sigma) * velocity."""
+    """Return the predicted noise, x + (1 - sigma) * velocity."""
     sigma, x, velocity = _prepare(sigma, x, velocity)
     return x + (1 - sigma) * velocity
 

@@ -47,12 +47,12 @@ class Schedule:
         """
         indices = [int(i) for i in indices]
         if not indices:
-            raise FlashWorldError("Schedule.select: no index given; at least one step is needed.")
+            raise FlashWorldError("No schedule index given; at least one step is needed.")
         outside = [i for i in indices if not 0 <= i < len(self)]
         if outside:
-            raise FlashWorldError(f"Schedule.select: index {outside[0]} is outside 0..{len(self) - 1}.")
+            raise FlashWorldError(f"Schedule index {outside[0]} is outside 0..{len(self) - 1}.")
         if any(b <= a for a, b in zip(indices, indices[1:], strict=False)):
-            raise FlashWorldError(f"Schedule.select: indices must rise (noise must fall), got {indices}.")
+            raise FlashWorldError(f"Schedule indices must rise (noise must fall), got {indices}.")
         return Schedule(self.sigmas[indices], self.timesteps[indices])
 
     def evenly(self, steps: int) -> Schedule:

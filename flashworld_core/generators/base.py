@@ -211,6 +211,10 @@ class ModelFile:
         found: parts that lie beside the model, by the names of ``parts``.
         convert: ``convert(target, dtype, progress=)`` writes the model as one safetensors file and returns its path;
             None: the generator has no such form.
+        check: ``check(request) -> list[str]``, as `Generator.check`, for what can be told before anything is loaded;
+            None: only the loaded model can tell.
+        operations: ``operations(views=, height=, width=, steps=) -> int``, the floating-point operations of a
+            generation, with the model's own as defaults; None: nobody has counted them.
     """
 
     info: GeneratorInfo
@@ -219,3 +223,5 @@ class ModelFile:
     compute_dtype: str | None = None
     found: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     convert: Callable[..., Path] | None = None
+    check: Callable[[Request], list[str]] | None = None
+    operations: Callable[..., int] | None = None

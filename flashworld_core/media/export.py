@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -62,6 +64,32 @@ def save_npy(path: str | os.PathLike, array: np.ndarray) -> None:
         np.save(stream, array)
 
 
+def save_npz(path: str | os.PathLike, **arrays: np.ndarray) -> None:
+    """Write arrays by name as one compressed .npz."""
+    with _new_file(path) as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def save_png16(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Write a 16-bit PNG of uint16 values, gray [H, W] or RGB [H, W, 3] (which Pillow cannot write)."""
+    height, width = array.shape[:2]
+    rows = np.ascontiguousarray(array.astype(">u2")).view(np.uint8).reshape(height, -1).astype(np.int16)
+    pixel = 2 * (1 if array.ndim == 2 else array.shape[2])
+    left = np.zeros_like(rows)
+    left[:, pixel:] = rows[:, :-pixel]
+    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = 1  # the filter "Sub": each byte minus that of the pixel to the left
+    filtered[:, 1:] = (rows - left) & 0xFF
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 16, 0 if array.ndim == 2 else 2, 0, 0, 0)
+    with _new_file(path) as stream:
+        stream.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head))
+        stream.write(chunk(b"IDAT", zlib.compress(filtered.tobytes(), 6)) + chunk(b"IEND", b""))
+
+
 def save_json(path: str | os.PathLike, content) -> None:
     """Write JSON values, one line per entry."""
     text = json.dumps(content, indent=1) + "\n"
@@ -70,13 +98,20 @@ def save_json(path: str | os.PathLike, content) -> None:
 
 
 def save_video(
-    path: str | os.PathLike, frames: Tensor, fps: float = 24, *, should_stop: Callable[[], bool] | None = None
+    path: str | os.PathLike,
+    frames: Tensor,
+    fps: float = 24,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> None:
     """Write an H.264 MP4 (yuv420p, plays everywhere): BT.709 matrix, limited range, tagged so.
 
     Args:
         frames: [V, H, W, 3]; odd sizes lose their last row or column, as yuv420p demands.
         fps: frames per second, above 0 and up to 1000.
+        progress: called as progress(frames written, frames).
+        should_stop: asked before every frame.
 
     Raises:
         FlashWorldError: no frames, frames smaller than 2x2, or no such frame rate.
@@ -99,7 +134,7 @@ def save_video(
         context = stream.codec_context
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries = context.color_trc = _BT709
-        for frame in frames:
+        for number, frame in enumerate(frames, start=1):
             check_stop(should_stop)
             picture = av.VideoFrame.from_ndarray(to_bytes(frame[:height, :width]), format="rgb24")
             # Players take untagged video for BT.601 or BT.709 by its size; the scaler's own choice is BT.601.
@@ -108,6 +143,8 @@ def save_video(
             )
             picture.color_primaries = picture.color_trc = _BT709
             container.mux(stream.encode(picture))
+            if progress is not None:
+                progress(number, count)
         container.mux(stream.encode())
 
 

@@ -55,29 +55,20 @@ def open_image(image: ImageLike, background: tuple[int, int, int] = WHITE) -> Im
     return Image.alpha_composite(Image.new("RGBA", picture.size, (*background, 255)), picture).convert("RGB")
 
 
-def image_size(image: ImageLike) -> tuple[int, int] | None:
-    """Width and height of a picture as `open_image` turns it, from its header alone; None if they cannot be told."""
-    from PIL import Image
-
-    if isinstance(image, (Tensor, np.ndarray)):
-        height, width = image.shape[:2] if image.ndim == 2 else image.shape[-3:-1]
-        return int(width), int(height)
-    if isinstance(image, Image.Image):
-        return _upright_size(image)
-    if isinstance(image, str) and image[:5].lower() == "data:":
-        image = io.BytesIO(_data_url_bytes(image))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # no pixel is decoded here
-            with Image.open(image) as picture:
-                return _upright_size(picture)
-    except Exception:  # `open_image` says what is wrong with it
-        return None
+SMOOTH_IN_DRAWINGS = 0.75  # measured: drawings and procedural pictures 0.95 and more, photographs 0.15 to 0.69
 
 
-def _upright_size(picture: Image) -> tuple[int, int]:
-    turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # the orientations that swap the sides
-    return picture.size[::-1] if turned else picture.size
+def looks_like_photograph(image: ImageLike) -> bool:
+    """Guess whether an image is a photograph, from how much of it has texture: a hint for a user, nothing more.
+
+    At 256 pixels the longer side, it is the part whose second difference is at most 4 of 255.
+    """
+    picture = open_image(image).convert("L")
+    scale = 256 / max(picture.size)
+    picture = picture.resize(tuple(max(3, round(scale * side)) for side in picture.size))
+    gray = np.asarray(picture).astype(np.int32)
+    middle, around = gray[1:-1, 1:-1], (gray[:-2, 1:-1], gray[2:, 1:-1], gray[1:-1, :-2], gray[1:-1, 2:])
+    return bool((np.abs(4 * middle - sum(around)) <= 4).mean() < SMOOTH_IN_DRAWINGS)
 
 
 def _open(image: ImageLike) -> Image:

@@ -27,7 +27,7 @@ def extent(gaussians: Gaussians) -> float:
     means = gaussians.means.detach()
     if not len(means):
         return 0.0
-    means = means[:: max(1, len(means) // 100_000)].double()
+    means = means[:: max(1, len(means) // 10_000)].double()  # every rendering asks: a share of its time, not a quarter
     return float((means - means.nanmedian(dim=0).values).norm(dim=1).nanquantile(0.9))
 
 

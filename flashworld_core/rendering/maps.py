@@ -26,15 +26,15 @@ COLORS = {
     "green": (0.0, 1.0, 0.0),
     "blue": (0.0, 0.0, 1.0),
 }
-SOLID = 0.5  # from this alpha on a pixel's depth and normal are shown in full; below they fade to black
+OPAQUE_ALPHA = 0.5  # from this alpha on a pixel's depth and normal are shown in full; below they fade to black
 FAINTEST = 1 / 255  # alpha of the most opaque pixel below which nothing counts as seen
-NUMBERS_PER_PIXEL = 12  # that `film` keeps of every view
+NUMBERS_PER_PIXEL = 12  # that `render_maps` keeps of every view
 _RANGE = (0.01, 0.99)  # quantiles of 1 / depth that become black and white
 _VIEWS_PER_CALL = {"cpu": 1, "cuda": 8}
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
+class RenderedMaps:
     """V views on the CPU, in [0, 1].
 
     Attributes:
@@ -57,7 +57,7 @@ class Pictures:
     farthest: float
 
 
-def film(
+def render_maps(
     gaussians: Gaussians,
     cameras: Cameras,
     *,
@@ -70,7 +70,7 @@ def film(
     backend: Backend = "auto",
     progress: Callable[..., None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> Pictures:
+) -> RenderedMaps:
     """Render every picture of every view; near and far planes are chosen so that the whole scene shows.
 
     Memory for the result is taken once, at the beginning: `NUMBERS_PER_PIXEL` for every pixel.
@@ -124,7 +124,7 @@ def film(
             for done in range(chosen.start, chosen.stop):
                 progress(done + 1, views, images[done])
     # A scene that is translucent everywhere is shown by its own most opaque pixels.
-    solid = min(SOLID, max(FAINTEST, float(alpha.max())))
+    solid = min(OPAQUE_ALPHA, max(FAINTEST, float(alpha.max())))
     for view in range(views):  # one at a time: no second copy of everything
         distance[view] = torch.where(alpha[view] >= solid / 2, distance[view], 0.0)
     nearest, farthest = depth_range(distance, alpha, solid)
@@ -132,10 +132,10 @@ def film(
         fade = (alpha[view].float() / solid).clamp(0, 1)
         depth[view] = (disparity_map(distance[view], nearest, farthest) * fade)[..., None]
         normals[view] = normals[view].float() * fade[..., None]
-    return Pictures(images, alpha, depth, normals, holes, nearest, farthest)
+    return RenderedMaps(images, alpha, depth, normals, holes, nearest, farthest)
 
 
-def depth_range(depth: Tensor, alpha: Tensor, solid: float = SOLID) -> tuple[float, float]:
+def depth_range(depth: Tensor, alpha: Tensor, solid: float = OPAQUE_ALPHA) -> tuple[float, float]:
     """The nearest and farthest camera z to show of [V, H, W] depths where alpha is at least ``solid``, without the
     outermost hundredth; (0, 0) where nothing is seen."""
     step = max(1, depth.numel() // 1_000_000)

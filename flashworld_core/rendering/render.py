@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import importlib
 import logging
@@ -209,9 +210,11 @@ def warm_up(device: torch.device | str = "cpu", wait: bool = False, gradients: b
     """
     device = torch.device(device)
     if device.type in _AUTO and not wait:
-        threading.Thread(
+        loader = threading.Thread(
             target=_load_backend, args=("auto", device), name="flashworld-load-renderer", daemon=True
-        ).start()
+        )
+        loader.start()
+        atexit.register(loader.join)  # as the CPU renderer's: libraries that are loading do not bear the end
         return
     name, _ = _load_backend("auto", device)
     if name == "cpu":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ from ..geometry import (
     rotation_angle,
     slerp,
 )
+from .names import EASINGS
 
 MAX_VIEWS = 100_000
 _TABLE = 256  # samples per segment when the length of the path is measured
@@ -289,14 +290,6 @@ def _key_velocities(step_in: Tensor, knot_in: Tensor, step_out: Tensor, knot_out
     shorter, longer = torch.minimum(knot_in, knot_out), torch.maximum(knot_in, knot_out)
     limit = MAX_TANGENT * shorter.square() / longer
     return velocity * (limit / velocity.norm(dim=1, keepdim=True)).clamp_max(1.0)
-
-
-EASINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "linear": lambda t: t,
-    "ease_in": lambda t: t * t,
-    "ease_out": lambda t: t * (2 - t),
-    "ease_in_out": lambda t: t * t * (3 - 2 * t),
-}
 
 
 def ease(name: str, time: Tensor) -> Tensor:

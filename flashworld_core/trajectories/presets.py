@@ -6,7 +6,6 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from ..cameras import Cameras
 from ..errors import FlashWorldError
 from ..geometry import checked_rotations, intrinsics_from_vertical_fov, invert_pose, look_at, pose, rotation_about
 from .keyframes import ease
+from .names import PRESETS
 
 MAX_VIEWS = 100_000
 
@@ -33,25 +33,6 @@ class Move:
     amount: float
     focus_distance: float
     turns: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A named move.
-
-    Attributes:
-        name: as given to `make_trajectory`.
-        description: one sentence for help texts; says what a positive amount does.
-        default_amount: used where the caller names none.
-        unit: of the amount.
-        poses: (progress [V] float64 in [0, 1], move) -> [V, 4, 4] camera-to-world.
-    """
-
-    name: str
-    description: str
-    default_amount: float
-    unit: Literal["degrees", "world units", ""]
-    poses: Callable[[Tensor, Move], Tensor]
 
 
 def _shift(progress: Tensor, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Tensor:
@@ -87,76 +68,20 @@ def _crane(progress: Tensor, move: Move) -> Tensor:
     return look_at(progress[:, None] * progress.new_tensor([0.0, -move.amount, 0.0]), (0.0, 0.0, move.focus_distance))
 
 
-PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            "orbit",
-            "Circles the point ahead, facing it, starting at the picture; positive goes to the right.",
-            30.0,
-            "degrees",
-            lambda p, m: _circle(p, 0.0, m.amount, m.focus_distance),
-        ),
-        Preset(
-            "arc",
-            "Circles the point ahead from half the amount on the left to half on the right; the middle is the picture.",
-            30.0,
-            "degrees",
-            lambda p, m: _circle(p, -m.amount / 2, m.amount / 2, m.focus_distance),
-        ),
-        Preset("dolly_in", "Moves straight forward.", 0.5, "world units", lambda p, m: _shift(p, z=m.amount)),
-        Preset("dolly_out", "Moves straight backward.", 0.5, "world units", lambda p, m: _shift(p, z=-m.amount)),
-        Preset(
-            "truck",
-            "Moves sideways without turning; positive to the right, negative to the left.",
-            0.5,
-            "world units",
-            lambda p, m: _shift(p, x=m.amount),
-        ),
-        Preset(
-            "pedestal",
-            "Moves vertically without turning; positive up, negative down.",
-            0.5,
-            "world units",
-            lambda p, m: _shift(p, y=-m.amount),
-        ),
-        Preset(
-            "pan",
-            "Turns on the spot; positive to the right, negative to the left.",
-            30.0,
-            "degrees",
-            lambda p, m: _turn(p, "y", m.amount),
-        ),
-        Preset(
-            "tilt",
-            "Nods on the spot; positive up, negative down.",
-            15.0,
-            "degrees",
-            lambda p, m: _turn(p, "x", m.amount),
-        ),
-        Preset(
-            "roll",
-            "Rolls about the line of sight; positive clockwise, as seen by the camera operator.",
-            15.0,
-            "degrees",
-            lambda p, m: _turn(p, "z", m.amount),
-        ),
-        Preset(
-            "spiral",
-            "Winds outward in the plane of the picture, facing the point ahead; the amount is the final radius.",
-            0.25,
-            "world units",
-            _spiral,
-        ),
-        Preset(
-            "crane",
-            "Rises while keeping the point ahead in the middle of the picture; negative sinks.",
-            0.5,
-            "world units",
-            _crane,
-        ),
-        Preset("static", "Stays where it is.", 0.0, "", lambda p, m: _shift(p)),
-    )
+# (progress [V] float64 in [0, 1], move) -> [V, 4, 4] camera-to-world, by the names in `PRESETS`
+_POSES: dict[str, Callable[[Tensor, Move], Tensor]] = {
+    "orbit": lambda p, m: _circle(p, 0.0, m.amount, m.focus_distance),
+    "arc": lambda p, m: _circle(p, -m.amount / 2, m.amount / 2, m.focus_distance),
+    "dolly_in": lambda p, m: _shift(p, z=m.amount),
+    "dolly_out": lambda p, m: _shift(p, z=-m.amount),
+    "truck": lambda p, m: _shift(p, x=m.amount),
+    "pedestal": lambda p, m: _shift(p, y=-m.amount),
+    "pan": lambda p, m: _turn(p, "y", m.amount),
+    "tilt": lambda p, m: _turn(p, "x", m.amount),
+    "roll": lambda p, m: _turn(p, "z", m.amount),
+    "spiral": _spiral,
+    "crane": _crane,
+    "static": lambda p, m: _shift(p),
 }
 
 
@@ -217,16 +142,16 @@ def make_trajectory(
     poses = torch.zeros(views, 4, 4, dtype=torch.float64)
     origin = torch.eye(4, dtype=torch.float64) if start is None else _checked_start(start)
     for k, (step, step_amount) in enumerate(steps):
-        preset = PRESETS[step]
-        step_amount = preset.default_amount if step_amount is None else float(step_amount)
+        poses_of = _POSES[step]
+        step_amount = PRESETS[step].default_amount if step_amount is None else float(step_amount)
         if not math.isfinite(step_amount):
             raise FlashWorldError(f"the amount of {step} must be a finite number, got {step_amount}.")
         move = Move(step_amount, focus_distance, turns)
         here = index == k
         if k > 0:  # continue from the last pose, also with moves that begin elsewhere (arc)
-            origin = origin @ invert_pose(preset.poses(torch.zeros(1, dtype=torch.float64), move)[0])
-        poses[here] = origin @ preset.poses(ease(easing, time[here] - k), move)
-        origin = origin @ preset.poses(torch.ones(1, dtype=torch.float64), move)[0]
+            origin = origin @ invert_pose(poses_of(torch.zeros(1, dtype=torch.float64), move)[0])
+        poses[here] = origin @ poses_of(ease(easing, time[here] - k), move)
+        origin = origin @ poses_of(torch.ones(1, dtype=torch.float64), move)[0]
 
     intrinsics = intrinsics_from_vertical_fov(vertical_fov_degrees, width, height).expand(views, 3, 3)
     return Cameras(poses.float(), intrinsics.float(), width, height)

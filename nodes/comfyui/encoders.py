@@ -49,7 +49,7 @@ class SocketEncoder(nn.Module):
         """Normalized latents [N, C, h, w], float32, of images [N, 3, H, W] in [-1, 1]; ``noise`` is not used."""
         latents = []
         for picture in images.float().mul(0.5).add(0.5).permute(0, 2, 3, 1):
-            # One picture at a time: the host takes a batch for a film and compresses its time.
+            # One image at a time: ComfyUI treats a batch as a video and downsamples it in time.
             raw = self._vae[0].encode(picture[None].contiguous())
             latents.append(raw.reshape(raw.shape[1], *raw.shape[-2:]))
         return self._norm.normalize(torch.stack(latents).float()).to(images.device)

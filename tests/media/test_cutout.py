@@ -51,7 +51,7 @@ def test_a_veil_far_from_anything_whole_keeps_its_colors():
 
 def test_the_model_sees_white_outside_and_the_crop_fits_the_mask():
     picture, mask, own = photograph(400)
-    pixels, crop = prepare_image(picture, 96, 64, mask)
+    pixels, crop = prepare_image(picture, 96, 64, mask=mask)
     assert pixels.shape == (3, 64, 96) and float(pixels[:, :, :3].min()) == 1.0  # white left of the disc
     middle = pixels[:, 32, 48] * 127.5 + 127.5
     torch.testing.assert_close(middle, own[:, 200, 200], atol=2, rtol=0)
@@ -61,4 +61,4 @@ def test_the_model_sees_white_outside_and_the_crop_fits_the_mask():
 
 def test_a_mask_of_another_size_is_refused():
     with pytest.raises(FlashWorldError, match="The mask is 3x2, but the image 5x4"):
-        prepare_image(Image.new("RGB", (5, 4)), 8, 8, torch.ones(2, 3))
+        prepare_image(Image.new("RGB", (5, 4)), 8, 8, mask=torch.ones(2, 3))

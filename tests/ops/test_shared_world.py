@@ -6,7 +6,7 @@ from flashworld_core.formats.scenes.ply import read_ply, write_ply
 from flashworld_core.gaussians import SOURCE_UP, Gaussians
 from flashworld_core.ops.select import drop_far, few_seen, seen_in_views
 from flashworld_core.ops.transform import transform_cameras, upright, upright_rotation
-from flashworld_core.rendering.maps import SOLID, film
+from flashworld_core.rendering.maps import OPAQUE_ALPHA, render_maps
 from flashworld_core.rendering.render import render
 from flashworld_core.trajectories.presets import make_trajectory
 
@@ -69,11 +69,13 @@ def test_strays_are_dropped():
 def test_a_translucent_scene_has_a_depth():
     scene = ball(1, opacity=0.3)
     scene.scales[:] = 0.5
-    made = film(scene, make_trajectory("static", views=1, width=33, height=33), backend="torch")
-    assert float(made.alpha.max()) < SOLID and 3 < made.nearest < 5
+    made = render_maps(scene, make_trajectory("static", views=1, width=33, height=33), backend="torch")
+    assert float(made.alpha.max()) < OPAQUE_ALPHA and 3 < made.nearest < 5
     depth, normal = made.depth[0], made.normals[0]
     row, column = divmod(int(made.alpha[0].argmax()), 33)
     assert float(depth[row, column, 0]) > 0.9 and float(normal[row, column].max()) > 0.4
     assert float(depth[0, 0, 0]) == 0 or float(made.alpha[0, 0, 0]) > 0
-    empty = film(ball(center=(0, 0, -9.0)), make_trajectory("static", views=1, width=9, height=9), backend="torch")
+    empty = render_maps(
+        ball(center=(0, 0, -9.0)), make_trajectory("static", views=1, width=9, height=9), backend="torch"
+    )
     assert empty.nearest == 0 and float(empty.depth.max()) == 0

@@ -11,7 +11,7 @@ from flashworld_core.errors import Cancelled, FlashWorldError
 from flashworld_core.gaussians import Gaussians
 from flashworld_core.geometry import look_at
 from flashworld_core.ops.measure import clip_planes, extent, framing_camera
-from flashworld_core.rendering.maps import color_from_text, film
+from flashworld_core.rendering.maps import color_from_text, render_maps
 from flashworld_core.rendering.render import render
 
 W, H = 40, 32
@@ -45,7 +45,7 @@ def test_images_and_alpha_are_the_renderers():
     scene, cameras = make_gaussians(300), make_cameras(3, W, H)
     scene = scene[scene.means[:, 2].abs() < 100]
     seen = []
-    pictures = film(
+    pictures = render_maps(
         scene, cameras, background=(0.2, 0.4, 0.6), backend="torch",
         progress=lambda done, total, preview: seen.append((done, total, preview.clone())),
     )  # fmt: skip
@@ -61,13 +61,13 @@ def test_images_and_alpha_are_the_renderers():
 
 def test_holes_are_where_too_little_is():
     scene = wall()  # the left half of the picture
-    pictures = film(scene, camera(), backend="torch")
+    pictures = render_maps(scene, camera(), backend="torch")
     assert set(pictures.holes.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(pictures.holes, (pictures.alpha < 0.5).float())
     assert float(pictures.holes[0, :, :18].max()) == 0 and float(pictures.holes[0, :, 24:].min()) == 1
     faint = dataclasses.replace(scene, opacities=torch.full((len(scene),), 0.02))
-    thick = film(faint, camera(), backend="torch", hole_threshold=0.01)
-    assert float(thick.holes[0, 16, 10]) == 0 and float(film(faint, camera(), backend="torch").holes.min()) == 1
+    thick = render_maps(faint, camera(), backend="torch", hole_threshold=0.01)
+    assert float(thick.holes[0, 16, 10]) == 0 and float(render_maps(faint, camera(), backend="torch").holes.min()) == 1
 
 
 def test_depth_is_white_near_black_far_one_range_for_all_views():
@@ -81,7 +81,7 @@ def test_depth_is_white_near_black_far_one_range_for_all_views():
         intrinsics=torch.cat([back.intrinsics, back.intrinsics * torch.tensor([4.0, 4.0, 1.0])[:, None]]),
     )
     two.intrinsics[1, :2, 2] = torch.tensor([-40.0, 16])  # the second camera sees the far wall only
-    pictures = film(scene, two, backend="torch")
+    pictures = render_maps(scene, two, backend="torch")
     assert pictures.nearest == pytest.approx(1.0, rel=0.02) and pictures.farthest == pytest.approx(4.0, rel=0.02)
     gray = pictures.depth
     assert torch.equal(gray[..., 0], gray[..., 1]) and torch.equal(gray[..., 0], gray[..., 2])
@@ -92,9 +92,9 @@ def test_depth_is_white_near_black_far_one_range_for_all_views():
 
 
 def test_depth_of_one_flat_wall_and_of_nothing():
-    flat = film(wall(xs=(-2, 2)), camera(), backend="torch")
+    flat = render_maps(wall(xs=(-2, 2)), camera(), backend="torch")
     assert float(flat.depth[0, 16, 20, 0]) > 0.3 and flat.nearest == pytest.approx(2, rel=1e-3)
-    away = film(wall(depth=-3.0), camera(), backend="torch", background=(1.0, 0, 0))
+    away = render_maps(wall(depth=-3.0), camera(), backend="torch", background=(1.0, 0, 0))
     assert (away.nearest, away.farthest) == (0.0, 0.0)
     assert float(away.depth.max()) == 0 == float(away.normals.max()) and float(away.holes.min()) == 1
     assert torch.equal(away.images[0, 0, 0], torch.tensor([1.0, 0, 0]))
@@ -102,14 +102,18 @@ def test_depth_of_one_flat_wall_and_of_nothing():
 
 def test_normals_are_an_opengl_map():
     scene = wall(xs=(-1.2, 0.0))
-    straight = film(scene, camera(), backend="torch").normals[0]
+    straight = render_maps(scene, camera(), backend="torch").normals[0]
     torch.testing.assert_close(straight[16, 8], torch.tensor([0.5, 0.5, 1.0]), rtol=0, atol=0.02)
     assert float(straight[:, 30:].max()) == 0  # nothing there
     # Seen from the left and from above the wall faces away to the side: by the formula of line 15.
-    left = film(wall(xs=(-1.2, 1.2)), camera(look_at((-2.0, 0, 0), (0.0, 0, 2))), backend="torch").normals[0, 16, 20]
+    left = render_maps(wall(xs=(-1.2, 1.2)), camera(look_at((-2.0, 0, 0), (0.0, 0, 2))), backend="torch").normals[
+        0, 16, 20
+    ]
     expected = look_at((-2.0, 0, 0), (0.0, 0, 2))[:3, :3].T.float() @ torch.tensor([0.0, 0, -1])
     assert float(left[0]) == pytest.approx(0.5 + 0.5 * float(expected[0]), abs=0.05)
-    above = film(wall(xs=(-1.2, 1.2)), camera(look_at((0.0, -2, 0), (0.0, 0, 2))), backend="torch").normals[0, 16, 20]
+    above = render_maps(wall(xs=(-1.2, 1.2)), camera(look_at((0.0, -2, 0), (0.0, 0, 2))), backend="torch").normals[
+        0, 16, 20
+    ]
     expected = look_at((0.0, -2, 0), (0.0, 0, 2))[:3, :3].T.float() @ torch.tensor([0.0, 0, -1])
     assert float(above[1]) == pytest.approx(0.5 - 0.5 * float(expected[1]), abs=0.05)
 
@@ -118,8 +122,8 @@ def test_normals_are_an_opengl_map():
 def test_planes_suit_scenes_of_any_size(scale):
     scene = wall(xs=(-1, 1))
     large = dataclasses.replace(scene, means=scene.means * scale, scales=scene.scales * scale)
-    pictures = film(large, camera(), backend="torch")
-    torch.testing.assert_close(pictures.alpha, film(scene, camera(), backend="torch").alpha, rtol=0, atol=1e-3)
+    pictures = render_maps(large, camera(), backend="torch")
+    torch.testing.assert_close(pictures.alpha, render_maps(scene, camera(), backend="torch").alpha, rtol=0, atol=1e-3)
     assert extent(large) == pytest.approx(scale * extent(scene), rel=1e-4)
     near, far = clip_planes(dataclasses.replace(large, metadata={"scene_scale": 2 * scale}), camera())
     assert near == pytest.approx(0.02 * scale) and far > 2 * scale
@@ -129,25 +133,27 @@ def test_planes_suit_scenes_of_any_size(scale):
 def test_half_precision_and_degrees():
     scene, cameras = make_gaussians(200, degree=2), make_cameras(2, W, H)
     scene = scene[scene.means[:, 2].abs() < 100]
-    half = film(scene, cameras, backend="torch", dtype=torch.float16)
+    half = render_maps(scene, cameras, backend="torch", dtype=torch.float16)
     assert all(getattr(half, n).dtype == torch.float16 for n in ("images", "alpha", "depth", "normals", "holes"))
-    full = film(scene, cameras, backend="torch")
+    full = render_maps(scene, cameras, backend="torch")
     torch.testing.assert_close(half.depth.float(), full.depth, rtol=0, atol=2e-3)
-    assert torch.equal(film(scene, cameras, backend="torch", sh_degree=3).images, full.images)
-    assert not torch.allclose(film(scene, cameras, backend="torch", sh_degree=0).images, full.images, atol=0.01)
+    assert torch.equal(render_maps(scene, cameras, backend="torch", sh_degree=3).images, full.images)
+    assert not torch.allclose(render_maps(scene, cameras, backend="torch", sh_degree=0).images, full.images, atol=0.01)
 
 
 def test_it_stops_within_one_view_and_refuses_nothing_to_do():
     scene, cameras = make_gaussians(50), make_cameras(4, W, H)
     done = []
     with pytest.raises(Cancelled):
-        film(scene, cameras, backend="torch", progress=lambda *a: done.append(a), should_stop=lambda: len(done) >= 2)
+        render_maps(
+            scene, cameras, backend="torch", progress=lambda *a: done.append(a), should_stop=lambda: len(done) >= 2
+        )
     assert len(done) == 2
     with pytest.raises(FlashWorldError, match="path is empty"):
-        film(scene, cameras[[]], backend="torch")
+        render_maps(scene, cameras[[]], backend="torch")
     scene.means[3] = float("nan")
     with pytest.raises(FlashWorldError, match="NaN"):
-        film(scene, cameras, backend="torch")
+        render_maps(scene, cameras, backend="torch")
 
 
 @pytest.mark.parametrize(("width", "height"), [(W, H), (16, 48)])
@@ -156,7 +162,7 @@ def test_the_framing_camera_takes_the_scene_in(width, height, scale):
     scene = wall(depth=5.0, xs=(2, 4))
     scene = dataclasses.replace(scene, means=scene.means * scale, scales=scene.scales * scale)
     cameras = framing_camera(scene, width, height)
-    alpha = film(scene, cameras, backend="torch").alpha[0]
+    alpha = render_maps(scene, cameras, backend="torch").alpha[0]
     assert float(alpha[height // 2, width // 2]) > 0.9  # in the middle
     assert 0.1 < float((alpha > 0.5).float().mean()) < 0.9  # neither tiny nor cut off on all sides
     edge = torch.cat([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])

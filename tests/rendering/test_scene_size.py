@@ -14,7 +14,7 @@ from flashworld_core.formats.scenes import read_scene, write_scene
 from flashworld_core.gaussians import SCENE_SCALE
 from flashworld_core.generators import load_model
 from flashworld_core.ops.transform import transform, transform_cameras
-from flashworld_core.rendering.maps import film
+from flashworld_core.rendering.maps import render_maps
 from flashworld_core.rendering.render import render
 from flashworld_core.trajectories.presets import make_trajectory
 
@@ -52,7 +52,7 @@ def test_render_and_maps(made, scale, known):
     seen = render(*of(scale), modes=("rgb", "alpha"))
     alike(seen.rgb, expected.rgb)
     assert abs(float(seen.alpha.mean() - expected.alpha.mean())) < 1e-4
-    maps, wanted = film(*of(scale)), film(*of(1.0))
+    maps, wanted = render_maps(*of(scale)), render_maps(*of(1.0))
     alike(maps.images, wanted.images)
     alike(maps.depth, wanted.depth)
     assert maps.nearest == pytest.approx(scale * wanted.nearest, rel=1e-2)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from flashworld_core.errors import FlashWorldError
-from flashworld_core.trajectories.keyframes import EASINGS, ease
-from flashworld_core.trajectories.presets import PRESETS, concatenate, make_trajectory, parse_moves
+from flashworld_core.trajectories.keyframes import ease
+from flashworld_core.trajectories.names import EASINGS, PRESETS
+from flashworld_core.trajectories.presets import concatenate, make_trajectory, parse_moves
 
 SIZE = {"width": 64, "height": 48}
 C30, S30 = math.cos(math.radians(30)), 0.5

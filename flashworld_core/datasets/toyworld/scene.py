@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from ...errors import FlashWorldError
 from .prompt import write_prompt
 from .seeds import generator
 from .solids import KINDS, Solid
@@ -238,3 +239,37 @@ def sample_scene(seed: int, split: str = "train") -> Scene:
         prompt="",
     )
     return dataclasses.replace(scene, prompt=write_prompt(scene, int(rng.integers(2))))
+
+
+def scene_alike(scene: Scene, number: int) -> Scene:
+    """Another scene with the same prompt: the same solids in new places, turned and sized anew, under another light.
+
+    Colors and patterns stay as they are drawn; what a prompt says nothing about differs. A pure function of the scene's
+    seed and split and of ``number``.
+
+    Raises:
+        FlashWorldError: no arrangement found (does not happen for sampled scenes).
+    """
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(scene.seed, spawn_key=(2, number))))
+    for _ in range(64):
+        solids = []
+        for solid in scene.solids:
+            low, high = SIZES[solid.size_word]
+            size = max(solid.width, solid.height)
+            scale = float(rng.uniform(low, high)) / size
+            solids.append(
+                dataclasses.replace(
+                    solid,
+                    yaw=float(rng.uniform(-np.pi, np.pi)),
+                    width=solid.width * scale,
+                    height=solid.height * scale,
+                    depth=solid.depth * scale,
+                )  # fmt: skip
+            )
+        placed = _place(rng, solids)
+        if len(placed) == len(solids):
+            azimuth = np.arctan2(scene.light[0], -scene.light[2]) + rng.uniform(-0.6, 0.6)
+            flat = float(np.hypot(scene.light[0], scene.light[2]))
+            light = (float(flat * np.sin(azimuth)), scene.light[1], float(-flat * np.cos(azimuth)))
+            return dataclasses.replace(scene, solids=placed, light=light)
+    raise FlashWorldError(f"No other arrangement of the scene of seed {scene.seed} was found; use another seed.")

@@ -74,7 +74,7 @@ def read_cameras(
         path: a file, or the folder of a COLMAP model or of a dataset (``sparse/0``, ``transforms.json``).
         width, height: size in pixels of the images the file is about, used only where neither the file, the images
             beside it nor its principal points say it.
-        root: a folder; images that do not lie in it are not opened. Give one for files of strangers.
+        root: a folder; images that do not lie in it are not opened. Set this when the file is untrusted.
         view_size: width and height in pixels of the views wanted. Stands in for a missing size where the lens is
             given as fractions or angles (RealEstate10K, ``camera_angle_x``), never where it is in pixels. A file's
             own size is kept; change it with `Cameras.fitted`.

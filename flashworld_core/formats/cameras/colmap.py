@@ -98,17 +98,20 @@ def read(path: Path, notify: Callable[[str], None]) -> FileViews:
     rotations = rotations_from_quaternions(quaternions, lambda i: f"{where}{places[i]}")
     poses = invert_pose(pose(rotations, torch.tensor(translations, dtype=torch.float64)))
     return FileViews(
-        poses, torch.tensor([lens for lens, _ in views], dtype=torch.float64), [size for _, size in views], names
+        poses,
+        torch.tensor([lens for lens, _, _ in views], dtype=torch.float64),
+        [size for _, size, _ in views],
+        names,
+        distortion=[distortion for _, _, distortion in views],
     )
 
 
 def _pinhole(here: str, model: str, size: tuple[int, int], parameters: dict[str, float], models: Lenses):
-    """(fx, fy, cx, cy) and the size of one camera of the model."""
+    """(fx, fy, cx, cy), the size and the distortion of one camera of the model."""
     fx, fy = parameters.get("fx", parameters.get("f")), parameters.get("fy", parameters.get("f"))
     lens = [fx, fy, parameters["cx"], parameters["cy"]]
     check_focal(fx, fy, here)
-    models.check(model, parameters, lens, size, here)
-    return lens, size
+    return lens, size, models.check(model, parameters, lens, size, here)
 
 
 def _text_images(path: Path) -> Iterator[tuple[str, list[float], str, str]]:

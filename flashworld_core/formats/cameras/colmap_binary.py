@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from ...errors import FlashWorldError
 from .lens import COLMAP_MODELS
 from .parse import MAX_BYTES, MAX_CAMERAS, MAX_SIDE, check_count, columns_to_numbers, decode, open_file
@@ -20,6 +22,8 @@ _COUNT = struct.Struct("<Q")
 _CAMERA = struct.Struct("<IiQQ")
 _IMAGE = struct.Struct("<I7dI")
 _POINT_BYTES = 24
+_POINT = struct.Struct("<Q3d3BdQ")
+_TRACK_BYTES = 8
 _MAX_NAME = 4096  # bytes
 
 
@@ -92,3 +96,22 @@ def read_images(path: Path) -> Iterator[tuple[str, list[float], str, str]]:
             (points,) = data.take(_COUNT, f"image {number}")
             data.skip(points * _POINT_BYTES, f"image {number}")
             yield here, values, str(camera), name
+
+
+def read_points(path: Path, most: int = 10_000_000) -> torch.Tensor:
+    """[N, 3] float64 positions of ``points3D.bin``, world units.
+
+    u64 count; then u64 id, f64 xyz, u8 rgb, f64 error, u64 length of the track, and 8 bytes for each entry of it.
+    """
+    positions = []
+    with open_file(path, MAX_IMAGES_BYTES) as stream:
+        data = _Bytes(stream, path)
+        (count,) = data.take(_COUNT, "the number of points")
+        if count > most:
+            raise FlashWorldError(f"{path} holds {count} points, more than {most}; is it a COLMAP model?")
+        for i in range(count):
+            _, x, y, z, *_, track = data.take(_POINT, f"point {i}")
+            data.skip(track * _TRACK_BYTES, f"point {i}")
+            positions.append((x, y, z))
+    points = torch.tensor(positions, dtype=torch.float64).reshape(-1, 3)
+    return points[torch.isfinite(points).all(1)]

@@ -56,8 +56,8 @@ class Lenses:
         self.where, self.largest, self.model = where, 0.0, ""
         self._known: dict[tuple, float] = {}
 
-    def check(self, model: str, coefficients: dict[str, float], lens, size: tuple[int, int], here: str) -> None:
-        """Accept one camera as a pinhole.
+    def check(self, model: str, coefficients: dict[str, float], lens, size: tuple[int, int], here: str):
+        """Accept one camera as a pinhole; answer what is ignored: its model's name and coefficients, or None.
 
         Args:
             model: its name, in any case.
@@ -77,7 +77,7 @@ class Lenses:
             )
         values = tuple(coefficients.get(key, 0.0) for key in COEFFICIENTS)
         if not any(values):
-            return
+            return None
         key = (name, values, *(round(float(v), 3) for v in lens), size)
         if key not in self._known:
             self._known[key] = displacement(name, coefficients, lens, size)
@@ -90,6 +90,7 @@ class Lenses:
             )
         if moved > self.largest:
             self.largest, self.model = moved, name
+        return name, {key: value for key, value in zip(COEFFICIENTS, values, strict=True) if value}
 
     def report(self, notify) -> None:
         """Say what was ignored, if anything was."""
@@ -108,13 +109,19 @@ def displacement(model: str, coefficients: dict[str, float], lens, size: tuple[i
     v = np.concatenate([np.zeros(_BORDER), np.ones(_BORDER), along, along]) * size[1]
     x, y = (u - cx) / fx, (v - cy) / fy
     with np.errstate(all="ignore"):
-        dx, dy = _distorted(model, coefficients, x, y)
+        dx, dy = distorted(model, coefficients, x, y)
         moved = np.hypot((dx - x) * fx, (dy - y) * fy)
     return float(moved.max()) if np.isfinite(moved).all() else math.inf
 
 
-def _distorted(model: str, c: dict[str, float], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Normalized image points (x / z, y / z) after the lens."""
+def distorted(model: str, c: dict[str, float], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normalized image points (x / z, y / z) after the lens.
+
+    Args:
+        model: a name of `COLMAP_MODELS`, upper case.
+        c: its coefficients, by the names of `COEFFICIENTS`; missing ones are zero.
+        x, y: points as a pinhole sees them.
+    """
     k1, k2, k3, k4, k5, k6, p1, p2, omega, division = (c.get(key, 0.0) for key in COEFFICIENTS)
     rr = x * x + y * y
     if omega:  # Devernay and Faugeras 2001

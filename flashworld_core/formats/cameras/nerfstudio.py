@@ -71,7 +71,7 @@ def parse(
         raise FlashWorldError(f"{where}: frames must be a list of objects.")
     check_count(len(frames), where)
     sizes_beside, models = ImageSizes(where, folder, root, size), Lenses(where)
-    rows, lenses, sizes, ignored = [], [], [], {}
+    rows, lenses, sizes, distortion, ignored = [], [], [], [], {}
     for i, frame in enumerate(frames):
         here = f"{where}: frames[{i}]"
         own = {**data, **frame}  # a frame's own values come before the shared ones
@@ -86,7 +86,7 @@ def parse(
         image_size = _size(own, sizes_beside, view_size, here)
         lens = _lens(own, *image_size, here)
         coefficients = {key: number(own[key], f"{here}.{key}") for key in DISTORTION if key in own}
-        models.check(own.get("camera_model", "OPENCV"), coefficients, lens, image_size, here)
+        distortion.append(models.check(own.get("camera_model", "OPENCV"), coefficients, lens, image_size, here))
         sizes.append(image_size)
         lenses.append(lens)
         rows.append(_rows(own.get("transform_matrix"), f"{here}.transform_matrix"))
@@ -101,7 +101,8 @@ def parse(
     )
     poses = pose(rotations, matrices[:, :, 3]) * CAMERA_FLIP
     names = [frame.get("file_path") for frame in frames]
-    return FileViews(poses, torch.tensor(lenses, dtype=torch.float64), sizes, names, UP, _applied(data, where, notify))
+    applied = _applied(data, where, notify)
+    return FileViews(poses, torch.tensor(lenses, dtype=torch.float64), sizes, names, UP, applied, distortion)
 
 
 def _matters(value, neutral: float) -> bool:

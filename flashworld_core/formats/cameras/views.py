@@ -29,6 +29,7 @@ class FileViews:
         up: the world's axis that points up, where the format defines it ("z"), else None.
         applied: (4x4 matrix, scale) its writer applied to the world of the reconstruction, if it says so.
         trained: the world is that of a scene trained by nerfstudio already, so no dataparser transforms apply.
+        distortion: of each view, as `lens.Lenses.check` answers; None: pinholes all. `Cameras` have none.
     """
 
     camera_to_world: Tensor
@@ -38,6 +39,7 @@ class FileViews:
     up: str | None = None
     applied: tuple[Tensor, float] | None = None
     trained: bool = False
+    distortion: list[tuple[str, dict[str, float]] | None] | None = None
 
 
 def to_cameras(

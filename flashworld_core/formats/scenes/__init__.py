@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import FlashWorldError
-from ...gaussians import FILTER, Gaussians
+from ...gaussians import FILTER
 
 if TYPE_CHECKING:
+    from ...gaussians import Gaussians
     from .row_store import Limit
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from ...errors import FlashWorldError, check_stop
 from ...flow.schedule import Schedule, shifted_schedule
 from ...gaussians import FOCAL_PX, PROMPT_SHA256, SCENE_SCALE, TIMESTEP_INDICES, TRAJECTORY_SHA256, Gaussians
 from ...media.cutout import check_mask, cut_out
-from ...media.images import WHITE, image_size, open_image
+from ...media.images import WHITE, open_image
 from ...rendering.constants import mean_focal
 from .cameras import WorldFrame, camera_to_world_matrices, normalize_path, path_hash, vectors_to_cameras
 from .config import FlashWorldConfig
@@ -31,7 +30,6 @@ TEXT_EMBEDS = "text_embeds"  # option: [1, L, D] embedding in place of the text 
 NOISE = "noise"  # option: a `flow.noise.NoiseSource` in place of the seed's
 OPTIONS = (TEXT_EMBEDS, NOISE)
 _FINER = 4  # times the views' size: what masks are applied at
-_WHOLE = 0.95  # of an image: less of it left by the crop is worth a remark
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +73,7 @@ def check_request(config: FlashWorldConfig, request: Request) -> None:
     width, height = request.size or (request.cameras.width, request.cameras.height)
     count = len(request.cameras) if request.views is None else request.views
     check_views(config, width, height, count, request.images[0].view if request.images else 0)
-    _timestep_indices(config, request.steps)
+    shifted_schedule(config.shift, SCHEDULE_ENTRIES).select(_timestep_indices(config, request.steps))
 
 
 def prepare_request(
@@ -107,7 +105,13 @@ def prepare_request(
     crop = Crop.centered(cameras.width, cameras.height, width, height)
     if request.images:
         image_index = request.images[0].view
-        pixels, crop = prepare_image(request.images[0].image, width, height, request.images[0].mask)
+        pixels, crop = prepare_image(
+            request.images[0].image,
+            width,
+            height,
+            cameras_size=(cameras.width, cameras.height),
+            mask=request.images[0].mask,
+        )
     cameras = crop.adjust_intrinsics(cameras)
     vectors, cameras, frame = normalize_path(cameras, request.views)
     check_stop(should_stop)
@@ -242,17 +246,17 @@ class Crop:
         - another size of the source's or of the target's shape: resized to that one first.
 
         Raises:
-            FlashWorldError: the cameras' image shape is neither the source's nor the target's.
+            FlashWorldError: the cameras' image shape is neither the source's nor the target's; `prepare_image` crops
+                an image to the cameras' shape.
         """
         size = (cameras.width, cameras.height)
         source, target = (self.source_width, self.source_height), (self.width, self.height)
         if size == target:
             return cameras
         if size != source:
-            # Aspect ratios agree if resizing rounds each side by less than a pixel.
-            if abs(size[0] * source[1] - size[1] * source[0]) < max(source[0], source[1], *size):
+            if same_shape(size, source):
                 cameras = cameras.resized(*source)
-            elif abs(size[0] * target[1] - size[1] * target[0]) < max(target[0], target[1], *size):
+            elif same_shape(size, target):
                 return cameras.resized(*target)
             else:
                 raise FlashWorldError(
@@ -269,52 +273,40 @@ class Crop:
         )
 
 
-def crop_remark(config: FlashWorldConfig, image: ImageLike, width: int, height: int) -> str | None:
-    """Say how much of an image the crop to ``width`` x ``height`` keeps, and which views would keep more of it.
+def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two sizes (width, height) have one aspect ratio: resizing rounds each side by less than a pixel."""
+    return abs(a[0] * b[1] - a[1] * b[0]) < max(*a, *b)
+
+
+def part_cameras_see(
+    source: tuple[int, int], cameras: tuple[int, int], target: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """The part of an image (left, top, right, bottom) that is taken for what cameras of another shape see.
+
+    Args:
+        source: the image's size (width, height).
+        cameras: the size the cameras' intrinsics speak of.
+        target: the views' size.
 
     Returns:
-        None where the crop takes next to nothing, or the image's size cannot be told.
+        The largest centered part of the cameras' shape; all of it where the cameras have the image's or the views'
+        shape, for then `Crop` says what they see.
     """
-    size = image_size(image)
-    if size is None or min(size) < 1:
-        return None
-    kept = _kept_by_crop(*size, width, height)
-    if kept >= _WHOLE:
-        return None
-    crop = Crop.centered(*size, width, height)
-    better = _fitting_size(config, *size, width * height)
-    whole = _kept_by_crop(*size, *better)
-    much = "all" if whole > 0.995 else f"{100 * whole:.0f} %"
-    return (
-        f"Of the picture ({size[0]}x{size[1]}) only the middle is used, {crop.box_width}x{crop.box_height}: "
-        f"{100 * kept:.0f} % of it. Views of {better[0]}x{better[1]} would keep {much}."
-    )
+    if same_shape(cameras, source) or same_shape(cameras, target):
+        return 0, 0, *source
+    scale = min(source[0] / cameras[0], source[1] / cameras[1])
+    width, height = (max(1, min(round(scale * side), most)) for side, most in zip(cameras, source, strict=True))
+    left, top = (source[0] - width) // 2, (source[1] - height) // 2
+    return left, top, left + width, top + height
 
 
-def _kept_by_crop(source_width: int, source_height: int, width: int, height: int) -> float:
-    """Share of an image's area that lies in the largest box of the shape ``width`` x ``height``."""
-    ratio = source_width * height / (source_height * width)
-    return min(ratio, 1 / ratio)
-
-
-def _fitting_size(config: FlashWorldConfig, source_width: int, source_height: int, area: int) -> tuple[int, int]:
-    """Width and height the model can make, of about ``area`` pixels, that keep most of an image."""
-    rows, columns = config.size_multiple
-    best, best_loss = (columns, rows), math.inf
-    for height in range(rows, rows * config.max_positions + 1, rows):
-        wanted = height * source_width / source_height
-        width = min(max(round(wanted / columns), 1), config.max_positions) * columns
-        off = abs(math.log(width * height / area))
-        # Half as many pixels weigh as much as a loss of 7 %: a size near the one asked for, if it keeps nearly all.
-        loss = 1 - _kept_by_crop(source_width, source_height, width, height) + 0.1 * off
-        if loss < best_loss:
-            best, best_loss = (width, height), loss
-        if width * height > 4 * area:
-            break
-    return best
-
-
-def prepare_image(image: ImageLike, width: int, height: int, mask: Tensor | None = None) -> tuple[Tensor, Crop]:
+def prepare_image(
+    image: ImageLike,
+    width: int,
+    height: int,
+    cameras_size: tuple[int, int] | None = None,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Crop]:
     """Crop and scale a picture to the model's input.
 
     Args:
@@ -324,22 +316,29 @@ def prepare_image(image: ImageLike, width: int, height: int, mask: Tensor | None
             is used.
         width: target width in pixels.
         height: target height in pixels.
+        cameras_size: size the cameras speak of; the image is first cropped to their shape (`part_cameras_see`).
         mask: [H, W] in [0, 1] of the upright picture's size; what lies outside of it becomes white too.
 
     Returns:
-        The image [3, height, width] float32 in [-1, 1] on the CPU, and the `Crop` that made it.
+        The image [3, height, width] float32 in [-1, 1] on the CPU, and the `Crop` that made it, whose source is the
+        part that the cameras see.
 
     Raises:
         FlashWorldError: unreadable, damaged, too large, or not an image.
     """
     picture = open_image(image)
+    if mask is not None:
+        check_mask(mask, *picture.size)
+    if cameras_size is not None:
+        part = part_cameras_see(picture.size, cameras_size, (width, height))
+        picture = picture if part == (0, 0, *picture.size) else picture.crop(part)
+        mask = None if mask is None else mask[part[1] : part[3], part[0] : part[2]]
     crop = Crop.centered(picture.width, picture.height, width, height)
     from PIL import Image
 
     box = (crop.left, crop.top, crop.left + crop.box_width, crop.top + crop.box_height)
     kept = picture.crop(box)
     if mask is not None:
-        check_mask(mask, *picture.size)
         cropped = mask[box[1] : box[3], box[0] : box[2]]
         kept = cut_out(kept, cropped, WHITE, (_FINER * width, _FINER * height))
     resized = kept.resize((width, height), Image.Resampling.BICUBIC)

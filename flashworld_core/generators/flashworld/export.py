@@ -25,7 +25,6 @@ from .checkpoint import build_parts, check_parts, config_of, open_checkpoint
 from .checkpoint_names import PARTS
 from .config import FlashWorldConfig
 from .pipeline import NAME
-from .transformer import FlashWorldTransformer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
@@ -163,6 +162,8 @@ def save_folder(
     except OSError as error:
         raise FlashWorldError(f"{folder} cannot be written: {error}.") from error
     try:
+        from .transformer import FlashWorldTransformer
+
         keep = single_precision_names(FlashWorldTransformer)
         model = {f"transformer.{name}": t for name, t in _state(transformer).items()}
         model |= {f"recon_decoder.{name}": t for name, t in _state(recon_decoder).items()}

@@ -10,12 +10,15 @@ from ...checkpoints.identify import CHECKPOINT
 from ...errors import FlashWorldError
 from ...models.wan_vae import find_vae
 from ...progress import Progress
-from ..base import ModelFile
+from ..base import ModelFile, Request
 from . import checkpoint, export
+from .conditioning import check_request
 from .config import FlashWorldConfig
 from .memory import memory_plan
 from .pipeline import FlashWorldModel, info_of
 from .presets import OFFICIAL_LICENSE, official_config
+from .remarks import remarks
+from .work import work_of
 
 
 def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> ModelFile:
@@ -52,6 +55,10 @@ def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> Mode
             path, target, dtype, config=given, progress=progress.report, should_stop=progress.should_stop
         )
 
+    def check(request: Request) -> list[str]:
+        check_request(config, request)
+        return remarks(config, request)
+
     parameters = sum(math.prod(entry.shape) for entry in weights.entries.values())
     return ModelFile(
         info_of(config, manifest.license, parameters),
@@ -60,6 +67,8 @@ def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> Mode
         manifest.compute_dtype,
         {name: place for name, place in beside.items() if place is not None},
         convert,
+        check,
+        functools.partial(operations, config),
     )
 
 
@@ -70,4 +79,22 @@ def published_model() -> ModelFile:
         raise FlashWorldError(f"The published weights do not come with this package: {CHECKPOINT}, and give its path.")
 
     config = official_config()
-    return ModelFile(info_of(config, OFFICIAL_LICENSE), load_parts, functools.partial(memory_plan, config))
+    return ModelFile(
+        info_of(config, OFFICIAL_LICENSE),
+        load_parts,
+        functools.partial(memory_plan, config),
+        operations=functools.partial(operations, config),
+    )
+
+
+def operations(
+    config: FlashWorldConfig,
+    *,
+    views: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    steps: int | None = None,
+) -> int:
+    """Count the floating-point operations of a generation; what is not given is the model's own."""
+    size = views or config.views, height or config.height, width or config.width
+    return work_of(config, *size, steps or len(config.timestep_indices)).total

@@ -17,10 +17,12 @@ from ...models.umt5 import TextSpec
 from ...runtime.memory import MemoryPlan
 from ...runtime.stages import ResidentStages, Stages, module_device
 from ..base import Generation, GeneratorInfo, Request, RunOptions
-from .conditioning import NOISE, TEXT_EMBEDS, Prepared, check_request, crop_remark, prepare_request, rendering_cameras
+from .conditioning import NOISE, TEXT_EMBEDS, Prepared, check_request, prepare_request, rendering_cameras
 from .config import FlashWorldConfig
 from .memory import choose_chunk, memory_plan
+from .remarks import remarks
 from .sampler import FewStepSampler, SamplerStep
+from .work import work_of
 
 if TYPE_CHECKING:
     from ...models.wan_vae import FrameEncoder
@@ -112,23 +114,14 @@ class FlashWorldModel:
         return self
 
     def check(self, request: Request) -> list[str]:
-        """Refuse what the model cannot make (`conditioning.check_request`); remark on what it was not made for."""
+        """Refuse what the model cannot make (`conditioning.check_request`); say what one should know (`remarks`)."""
         check_request(self.config, request)
         if self.text is None and request.options.get(TEXT_EMBEDS) is None:
             raise FlashWorldError(
                 "The model was loaded without a text encoder, which even an empty prompt needs; load one "
                 "(text_encoder=...) or give text_embeds."
             )
-        width, height = request.size or (request.cameras.width, request.cameras.height)
-        views = len(request.cameras) if request.views is None else request.views
-        made_for = self.config.views, self.config.width * self.config.height
-        remarks = [crop_remark(self.config, image.image, width, height) for image in request.images]
-        if not all(0.5 <= ratio <= 2 for ratio in (views / made_for[0], width * height / made_for[1])):
-            remarks.append(
-                f"This path has {views} views of {width}x{height}; {self.config.model_id} was trained on "
-                f"{self.config.views} of {self.config.width}x{self.config.height} and is at its best near that."
-            )
-        return [remark for remark in remarks if remark]
+        return remarks(self.config, request)
 
     def memory_plan(
         self, *, views: int, height: int, width: int, device_type: str, views_per_chunk: int | None = None
@@ -138,6 +131,10 @@ class FlashWorldModel:
         return memory_plan(
             self.config, **size, dtype=self.dtype, device_type=device_type, views_per_chunk=views_per_chunk
         )
+
+    def operations(self, *, views: int, height: int, width: int, steps: int | None = None) -> int:
+        """Count the floating-point operations of a generation, see `work.work_of`; steps None: the model's own."""
+        return work_of(self.config, views, height, width, steps or len(self.config.timestep_indices)).total
 
     def generate(self, request: Request, run: RunOptions | None = None) -> Generation:
         """Generate a scene from an image and/or a prompt along a camera path.

@@ -8,6 +8,15 @@ from ...models.wan_vae_blocks import WanVaeConfig
 from .config import FlashWorldConfig, TransformerConfig
 
 OFFICIAL_LICENSE = "FlashWorld weights: see the license at huggingface.co/imlixinyang/FlashWorld (research use)"
+# What a model is not made for, by model_id: said to who asks for it.
+LIMITS = {
+    "flashworld-tiny": {
+        "text alone": "flashworld-tiny hardly follows words without a picture: give an image too, or use the official "
+        "weights.",
+        "photograph": "This picture looks like a photograph, and flashworld-tiny knows only drawings of simple shapes: "
+        "for photographs use the official weights.",
+    },
+}
 
 # diffusers' WanTransformer3DModel of Wan2.2-TI2V-5B, before FlashWorld widens its two ends.
 _OFFICIAL_TRANSFORMER = {

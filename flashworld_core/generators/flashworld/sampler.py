@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor
@@ -30,15 +30,20 @@ from ...flow.noise import NoiseSource
 from ...flow.sample import renoise, x0_from_velocity
 from ...flow.schedule import Schedule
 from ...gaussians import Gaussians
-from ...models.wan_vae import FrameEncoder, LatentNorm
+from ...models.wan_vae import LatentNorm
 from ...progress import Progress
 from ...rendering.render import Backend, render
 from ...runtime.stages import DEFAULT_CHUNK, ResidentStages, StageName, Stages, chunks, passes, retry_on_oom
+from ...runtime.work import in_pieces, units
 from .cameras import raymaps
 from .conditioning import Conditions, rendering_cameras
 from .config import FlashWorldConfig
-from .gaussian_decoder import GaussianDecoder
-from .transformer import FlashWorldTransformer
+from .work import work_of
+
+if TYPE_CHECKING:
+    from ...models.wan_vae import FrameEncoder
+    from .gaussian_decoder import GaussianDecoder
+    from .transformer import FlashWorldTransformer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +56,7 @@ class SamplerStep:
         timestep: what the transformer was told, 0..1000.
         sigma: the step's noise level.
         gaussians: the scene so far, in FlashWorld's normalized OpenGL frame.
-        latents_2d: [1, C, T, h, w] clean latents the transformer believes in (normalized).
+        latents_2d: [1, C, T, h, w] predicted clean latents of the multi-view mode (normalized).
         latents_3d: [1, C, T, h, w] latents of the rendered Gaussians; None after the last step.
         preview: [H, W, 3] float32 in [0, 1] on the CPU, see `preview_image`.
     """
@@ -115,8 +120,8 @@ class FewStepSampler:
             conditions: what to make it from.
             schedule: the noise levels of the steps, noisiest first.
             noise: where the random numbers come from.
-            progress: told after every network pass and every chunk of views, with a preview at the end of a step
-                (`preview_image`); asked whether to stop before every network pass and every chunk.
+            progress: told after every chunk of views and within every network pass, with a preview at the end of a
+                step (`preview_image`); asked whether to stop as often (`runtime.work.in_pieces`).
             on_step: called with the `SamplerStep` at the end of each step.
 
         Returns:
@@ -128,32 +133,38 @@ class FewStepSampler:
         config, cameras = self.config, conditions.cameras
         views, (rows, columns) = len(cameras), config.latent_size(conditions.height, conditions.width)
         latent_shape = (1, config.latent_channels, views, rows, columns)
-        # Transformer, decoder, renderer and encoder count one per view each; the last step has only the first two.
         shown = on_step is not None or (progress is not None and progress.report is not None)
-        report = (progress or Progress()).start((4 * len(schedule) - 2) * views)
+        share = self.shares(conditions, len(schedule))
+        steps = len(schedule)
+        per_view = steps * share["decoder"] + (steps - 1) * (share["renderer"] + share["encoder"])
+        report = (progress or Progress()).start(steps * share["transformer"] + views * per_view)
 
+        report.advance(0)
         report.check()
-        image_latents = self._encode_image(conditions, noise.draw("image_posterior", (latent_shape[1], rows, columns)))
+        draw = noise.draw("image_posterior", (latent_shape[1], rows, columns))
+        image_latents = self._encode_image(conditions, draw, report)
         state = _State(noise.draw("init", latent_shape), image_latents)
         for n in range(len(schedule)):
             sigma, last = schedule.sigmas[n], n + 1 == len(schedule)
             report.check()
-            latents_2d, features = self._denoise(state, conditions, schedule.timesteps[n : n + 1], sigma)
-            report.advance(views)
+            timestep = schedule.timesteps[n : n + 1]
+            latents_2d, features = self._denoise(state, conditions, timestep, sigma, report, share["transformer"])
 
-            gaussians = self._in_chunks("decoder", report, self._decode, features, latents_2d, cameras)
+            gaussians = self._in_chunks(
+                "decoder", report, share["decoder"], self._decode, features, latents_2d, cameras
+            )
             latents_3d = None
             if not last:
                 draw = noise.draw(f"render_posterior_{n}", (views, *latent_shape[1:2], rows, columns))
-                rgb = self._in_chunks("renderer", report, self._render, gaussians, conditions)
-                latents_3d = self._in_chunks("encoder", report, self._encode, rgb, draw)
+                rgb = self._in_chunks("renderer", report, share["renderer"], self._render, gaussians, conditions)
+                latents_3d = self._in_chunks("encoder", report, share["encoder"], self._encode, rgb, draw)
                 del rgb
                 state.feedback = (features, latents_3d)
                 draw = noise.draw(f"renoise_{n + 1}", latent_shape)
                 state.x = renoise(latents_3d, draw.to(latents_3d.device), schedule.sigmas[n + 1])
             del features
             if shown:
-                preview = preview_image(gaussians, conditions, backend=self.backend)
+                preview = preview_image(gaussians, conditions, backend=self.backend, should_stop=report.should_stop)
                 report.advance(0, preview)
             if on_step is not None:
                 on_step(
@@ -171,6 +182,11 @@ class FewStepSampler:
             if not last:
                 del gaussians  # the largest thing there is, gone before the next step's activations
         return gaussians
+
+    def shares(self, conditions: Conditions, steps: int) -> dict[str, int]:
+        """Units of progress: of one transformer pass over all views, and of one view in each of the other stages."""
+        work = work_of(self.config, len(conditions.cameras), conditions.height, conditions.width, steps)
+        return {name: units(getattr(work, name)) for name in ("transformer", "decoder", "renderer", "encoder")}
 
     # --- the transformer's input --------------------------------------------------------------------------
 
@@ -203,51 +219,57 @@ class FewStepSampler:
 
     # --- the stages that work view by view ----------------------------------------------------------------
 
-    def _denoise(self, state: _State, conditions: Conditions, timestep: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def _denoise(
+        self, state: _State, conditions: Conditions, timestep: Tensor, sigma: Tensor, report: Progress, share: int
+    ) -> tuple[Tensor, Tensor]:
         """Clean latents [1, C, T, h, w] and features [1, F, T, h, w] of a transformer pass."""
+        done = report.done
 
         def work(chunk: int) -> tuple[Tensor, Tensor]:
+            report.done = done
             with self.stages("transformer") as device:
                 state.x = state.x.to(device)
                 if state.network_input is None:
                     state.network_input = self.assemble_constants(conditions, state.image_latents, device)
                 self.assemble_variables(state.network_input, state.x, state.feedback)
                 state.feedback = None  # written; what it held is free for the pass
-                velocity, features = self.transformer(
-                    state.network_input, timestep.to(device), conditions.text.to(device)
-                )
+                with in_pieces(report, share, device):
+                    velocity, features = self.transformer(
+                        state.network_input, timestep.to(device), conditions.text.to(device)
+                    )
                 return x0_from_velocity(state.x, velocity, sigma), features
 
         return retry_on_oom(self.stages, "transformer", self.chunk, work)
 
-    def _in_chunks(self, name: StageName, report: Progress, stage: Callable, *inputs):
-        """``stage(*inputs, report)``, again with smaller chunks where the stages want that. They stay smaller."""
+    def _in_chunks(self, name: StageName, report: Progress, share: int, stage: Callable, *inputs):
+        """``stage(*inputs, report, share)``, again with smaller chunks, which stay so, where the stages want that."""
         done = report.done
 
         def work(chunk: int):
             self.chunk, report.done = chunk, done
-            return stage(*inputs, report)
+            return stage(*inputs, report, share)
 
         return retry_on_oom(self.stages, name, self.chunk, work)
 
-    def _encode_image(self, conditions: Conditions, draw: Tensor) -> Tensor | None:
+    def _encode_image(self, conditions: Conditions, draw: Tensor, report: Progress) -> Tensor | None:
         if conditions.image is None:
             return None
 
         def work(chunk: int) -> Tensor:
-            with self.stages("encoder") as device:
+            with self.stages("encoder") as device, in_pieces(report, 0, device):
                 return self.encoder.encode(conditions.image[None].to(device), draw[None].to(device))[0]
 
         return retry_on_oom(self.stages, "encoder", self.chunk, work)
 
-    def _decode(self, features: Tensor, latents_2d: Tensor, cameras: Tensor, report: Progress) -> Gaussians:
+    def _decode(self, features: Tensor, latents_2d: Tensor, cameras: Tensor, report: Progress, share: int) -> Gaussians:
         scene = None
         with self.stages("renderer") as home, self.stages("decoder") as device:
             for start, stop in chunks(len(cameras), self.chunk):
                 report.check()
                 for a, b in passes(start, stop, device):
                     latents = self.latent_norm.unnormalize(latents_2d[0, :, a:b].transpose(0, 1).to(device))
-                    raw = self.decoder(features[0, :, a:b].transpose(0, 1).to(device), latents)
+                    with in_pieces(report, (b - a) * share, device):
+                        raw = self.decoder(features[0, :, a:b].transpose(0, 1).to(device), latents)
                     parts = self.decoder.gaussians_from_raw(raw, cameras[a:b].to(device))
                     if not all(torch.isfinite(part).all() for part in parts):
                         raise FlashWorldError(
@@ -261,10 +283,9 @@ class FewStepSampler:
                     for whole, part in zip(scene, parts, strict=True):
                         whole[a * per_view : b * per_view] = part.flatten(0, 3)
                     del raw, parts, part
-                report.advance(stop - start)
         return Gaussians(*scene)
 
-    def _render(self, gaussians: Gaussians, conditions: Conditions, report: Progress) -> Tensor:
+    def _render(self, gaussians: Gaussians, conditions: Conditions, report: Progress, share: int) -> Tensor:
         """[T, H, W, 3]: the scene seen from every view."""
         with self.stages("renderer") as home:
             return render(
@@ -275,11 +296,11 @@ class FewStepSampler:
                 far=FAR,
                 backend=self.backend,
                 views_per_chunk=self.chunk,
-                progress=lambda done, total: report.advance(1),
+                progress=lambda done, total: report.advance(share),
                 should_stop=report.should_stop,
             ).rgb
 
-    def _encode(self, rgb: Tensor, draw: Tensor, report: Progress) -> Tensor:
+    def _encode(self, rgb: Tensor, draw: Tensor, report: Progress, share: int) -> Tensor:
         """Latents [1, C, T, h, w] of the rendered views."""
         latents = None
         with self.stages("encoder") as device:
@@ -287,11 +308,11 @@ class FewStepSampler:
                 report.check()
                 for a, b in passes(start, stop, device):
                     images = (rgb[a:b].to(device).permute(0, 3, 1, 2) * 2 - 1).clamp(-1, 1)
-                    encoded = self.encoder.encode(images, draw[a:b].to(device))
+                    with in_pieces(report, (b - a) * share, device):
+                        encoded = self.encoder.encode(images, draw[a:b].to(device))
                     if latents is None:
                         latents = encoded.new_empty(len(rgb), *encoded.shape[1:])
                     latents[a:b] = encoded
-                report.advance(stop - start)
         return latents.transpose(0, 1)[None]
 
 
@@ -321,7 +342,13 @@ def _dtypes(sampler: FewStepSampler) -> str:
 NEAR, FAR = 0.01, 1000.0  # clipping distances in normalized units
 
 
-def preview_image(gaussians: Gaussians, conditions: Conditions, *, backend: Backend = "auto") -> Tensor:
+def preview_image(
+    gaussians: Gaussians,
+    conditions: Conditions,
+    *,
+    backend: Backend = "auto",
+    should_stop: Callable[[], bool] | None = None,
+) -> Tensor:
     """[H, W, 3] float32 in [0, 1] on the CPU: four views along the path, two by two at half size.
 
     Paths of fewer than four views show the middle one at full size.
@@ -332,7 +359,10 @@ def preview_image(gaussians: Gaussians, conditions: Conditions, *, backend: Back
     else:
         cameras = cameras[[0, views // 3, 2 * views // 3, views - 1]]
         cameras = cameras.resized(conditions.width // 2, conditions.height // 2)
-    rgb = render(gaussians, cameras.to(gaussians.device), near=NEAR, far=FAR, backend=backend).rgb.clamp(0, 1).cpu()
+    rgb = render(
+        gaussians, cameras.to(gaussians.device), near=NEAR, far=FAR, backend=backend, should_stop=should_stop
+    ).rgb
+    rgb = rgb.clamp(0, 1).cpu()
     if views < 4:
         return rgb[0]
     return torch.cat([torch.cat([rgb[0], rgb[1]], 1), torch.cat([rgb[2], rgb[3]], 1)], 0)

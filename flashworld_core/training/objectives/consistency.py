@@ -1,4 +1,4 @@
-"""Cross-mode consistency: the 3D mode is held to what the multi-view mode of the same pass believes in."""
+"""Cross-mode consistency: the distance of the 3D mode's clean latents from the multi-view mode's prediction."""
 
 from __future__ import annotations
 

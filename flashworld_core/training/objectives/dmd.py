@@ -35,7 +35,7 @@ def distribution_matching_gradient(latents: Tensor, teacher: Tensor, fake: Tenso
 
     Args:
         latents: [B, ...] the student's clean latents z.
-        teacher: the same shape, the clean latents Z_T the teacher believes in at the noisy z.
+        teacher: the same shape, the teacher's predicted clean latents Z_T at the noisy z.
         fake: the same shape, Z_F of the fake score network.
         normalize: divide by the teacher's mean absolute error; off it is the plain difference.
 

@@ -21,16 +21,22 @@ class PreparedScene:
         images: [T + M, H, W, 3] in [0, 1]; the first T are the generation views, the rest novel views.
         cameras: [T + M, 11] normalized camera vectors, in that order.
         raymaps: [T, 6, h, w] on the latent grid.
-        log_distance: [T, hg, wg] logarithm of the distance along the ray, on the head's grid.
+        log_distance: [T, hg, wg] logarithm of the distance along the ray, on the head's grid; None: not known.
         views: T.
+        image_index: the only view that a picture may be given of; None: any.
+        has_image: whether any view has a picture; without, only the prompt can be given.
+        posed: whether cameras are known; without, raymaps are 0 and nothing can be rendered.
     """
 
     prompt: str
     images: Tensor
     cameras: Tensor
     raymaps: Tensor
-    log_distance: Tensor
+    log_distance: Tensor | None
     views: int
+    image_index: int | None = None
+    has_image: bool = True
+    posed: bool = True
 
 
 def prepare(sample, config) -> PreparedScene:

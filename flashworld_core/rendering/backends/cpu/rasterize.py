@@ -11,6 +11,7 @@ on disk; `warm_up` does it ahead of time, in the background.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import logging
 import threading
@@ -255,6 +256,7 @@ def warm_up(wait: bool = True, gradients: bool = False) -> None:
             )
             _warm_up_threads[gradients] = thread
             thread.start()
+            atexit.register(thread.join)  # a compiler that is still at work when the interpreter goes aborts it
     if wait:
         thread.join()
 
