@@ -38,8 +38,8 @@ class FileViews:
     names: list | None = None
     up: str | None = None
     applied: tuple[Tensor, float] | None = None
-    trained: bool = False
     distortion: list[tuple[str, dict[str, float]] | None] | None = None
+    trained: bool = False
 
 
 def to_cameras(

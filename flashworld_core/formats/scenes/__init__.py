@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import FlashWorldError
-from ...gaussians import FILTER
 
 if TYPE_CHECKING:
     from ...gaussians import Gaussians
@@ -205,6 +204,8 @@ def write_scene(
     Raises:
         FlashWorldError: an unknown format or extension, an option the format does not have, or what the writer raises.
     """
+    from ...gaussians import FILTER  # here: help texts need this table, and not torch
+
     known = FORMATS[check_format(format) if format is not None else format_of_name(path)]
     for name in options:
         if name not in (*known.options, "progress", "should_stop"):
