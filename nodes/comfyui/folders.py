@@ -56,11 +56,14 @@ def model_folder() -> str:
 
 
 def find_model(folder: str, matches: Callable[[str], bool]) -> Path | None:
-    """The first file of one of the host's model folders ("vae", "text_encoders") whose base name ``matches``."""
-    for name in folder_paths.get_filename_list(folder):
-        if matches(os.path.basename(name)):
-            return Path(folder_paths.get_full_path(folder, name))
-    return None
+    """The first of `find_models`; None if there is none."""
+    return next(iter(find_models(folder, matches)), None)
+
+
+def find_models(folder: str, matches: Callable[[str], bool]) -> list[Path]:
+    """The files of one of the host's model folders ("vae", "text_encoders") whose base names ``matches``."""
+    names = [name for name in folder_paths.get_filename_list(folder) if matches(os.path.basename(name))]
+    return [Path(folder_paths.get_full_path(folder, name)) for name in names]
 
 
 def input_files(extensions: Iterable[str], kind: str = "input") -> list[str]:
