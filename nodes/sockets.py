@@ -6,7 +6,6 @@ SPLAT's world is OpenCV's like `Gaussians`' (x right, y down, z forward); LOAD3D
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Collection
 from typing import Any
@@ -17,9 +16,10 @@ from torch import Tensor
 from ..flashworld_core.cameras import Cameras
 from ..flashworld_core.errors import FlashWorldError
 from ..flashworld_core.gaussians import FIRST_VIEW, Gaussians
+from ..flashworld_core.text import get_logger
 from .comfyui.api import SPLAT, intermediate_device, intermediate_dtype
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_FRAMES = 10_000  # of a camera path
 MAX_SIDE = 8192  # pixels of a view

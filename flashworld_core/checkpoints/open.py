@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import logging
 import pickle
 import re
 import struct
@@ -22,10 +21,11 @@ import torch
 from torch import Tensor
 
 from ..errors import FlashWorldError, is_out_of_memory
-from ..formats.files import parse_json
+from ..formats.files import check_member, parse_json
+from ..text import get_logger
 from .pickle_scan import refused_object
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 SAFETENSORS_DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -289,8 +289,7 @@ def _check_archive(path: Path, size: int) -> str | None:
                     raise FlashWorldError(f"{path}: {info.filename[:100]} is compressed, which torch never does.")
                 if info.filename.endswith("data.pkl") and info.file_size > MAX_PICKLE_BYTES:
                     raise FlashWorldError(f"{path}: {info.filename[:100]} is implausibly large.")
-                if info.header_offset + info.file_size > size:
-                    raise FlashWorldError(f"{path}: {info.filename[:100]} reaches past the end of the file.")
+                check_member(info, size, str(path))
             for name in names:
                 if name.endswith("data.pkl"):
                     with archive.open(name) as stream:

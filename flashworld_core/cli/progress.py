@@ -13,6 +13,7 @@ class ProgressBar:
 
     def __init__(self, label: str, stream=None):
         self.label, self.stream = label, stream or sys.stderr
+        self.terminal = getattr(self.stream, "unescaped", self.stream)  # the bar is drawn over itself
         self.started, self.last_drawn, self.last_tenth, self.shown = time.monotonic(), 0.0, -1, False
 
     def __enter__(self) -> ProgressBar:
@@ -30,7 +31,7 @@ class ProgressBar:
                 return
             filled = round(self.WIDTH * done / total)
             bar = "#" * filled + "-" * (self.WIDTH - filled)
-            self.stream.write(f"\r{self.label} [{bar}] {100 * done // total:3d} %  {now - self.started:5.1f} s ")
+            self.terminal.write(f"\r{self.label} [{bar}] {100 * done // total:3d} %  {now - self.started:5.1f} s ")
             self.last_drawn = now
         elif (tenth := 10 * done // total) != self.last_tenth:
             self.stream.write(f"{self.label} {10 * tenth} %  {now - self.started:.1f} s\n")

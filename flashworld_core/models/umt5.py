@@ -7,7 +7,6 @@ rows are those of the padded run, at a fraction of the work: a short prompt is 2
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from ..checkpoints.assign import assign, check_names_and_shapes, expected_shapes
 from ..checkpoints.open import FP8, WeightFile, open_weights
 from ..errors import FlashWorldError
 from ..formats.files import parse_json
+from ..text import get_logger
 from .prompt_cache import PROMPT_CACHE, PromptCache
 from .tokenizer import SentencePieceTokenizer, Tokenizer, open_tokenizer
 
@@ -151,7 +151,7 @@ class TextEncoder:
         return self
 
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 # A ComfyUI text encoder file holds these beside the weights: the tokenizer, and the scales of quantized weights.
 _NOT_WEIGHTS = ("spiece_model", "scaled_fp8")
 _SCALES = (".scale_weight", ".weight_scale")

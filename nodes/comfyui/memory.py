@@ -7,7 +7,6 @@ Nothing here holds a model: `LoadedModel` is the value on the socket, and goes w
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -22,8 +21,9 @@ from ...flashworld_core.gaussians import Gaussians
 from ...flashworld_core.generators.base import Generator
 from ...flashworld_core.runtime.memory import MemoryPlan
 from ...flashworld_core.runtime.stages import DEFAULT_CHUNK, Stages
+from ...flashworld_core.text import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 Result = TypeVar("Result")
 # Layers the host can keep in main memory and stream to the device while the network runs. The few others (norms,
 # modulation tables) are small and always brought whole.

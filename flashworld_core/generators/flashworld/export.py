@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from ...checkpoints.open import FP8
 from ...checkpoints.write import nbytes, write_safetensors
 from ...errors import FlashWorldError
 from ...formats.files import atomic_writer
+from ...text import get_logger
 from .checkpoint import build_parts, check_parts, config_of, open_checkpoint
 from .checkpoint_names import PARTS
 from .config import FlashWorldConfig
@@ -30,7 +30,7 @@ from .transformer import FlashWorldTransformer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def convert(
@@ -80,7 +80,7 @@ def convert(
         keep = single_precision_names(modules[part])
         for name, entry in weights.entries.items():
             if name.startswith(f"{part}."):
-                if entry.dtype is None or entry.dtype in FP8:
+                if entry.dtype in FP8:
                     raise FlashWorldError(f"{name} in {weights.path} is stored in 8 bits; use the original.")
                 wanted = (
                     entry.dtype

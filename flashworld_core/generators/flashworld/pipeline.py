@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -16,6 +15,7 @@ from ...gaussians import GENERATOR, MODEL_ID, SEED, VERSION, Gaussians
 from ...models.umt5 import TextSpec
 from ...runtime.memory import MemoryPlan
 from ...runtime.stages import ResidentStages, Stages, module_device
+from ...text import get_logger
 from ..base import Generation, GeneratorInfo, Request, RunOptions
 from .conditioning import NOISE, TEXT_EMBEDS, Prepared, check_request, prepare_request, rendering_cameras
 from .config import FlashWorldConfig
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .gaussian_decoder import GaussianDecoder
     from .transformer import FlashWorldTransformer
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 NAME = "flashworld"  # in manifests and in the table of generators
 
 
