@@ -28,12 +28,8 @@ from flashworld_core.trajectories.document import document_from_cameras, parse_d
 from flashworld_core.trajectories.presets import make_trajectory
 
 LIMIT = 300 << 20  # bytes beyond twice the file
-COLMAP_BINARY = (
-    b"\x01\0\0\0\0\0\0\0"
-    + (1).to_bytes(4, "little") * 2
-    + (64).to_bytes(8, "little") * 2
-    + np.array([50.0, 50, 32, 32]).tobytes()
-)
+COLMAP_LENS = (1).to_bytes(4, "little") * 2 + (64).to_bytes(8, "little") * 2
+COLMAP_BINARY = (1).to_bytes(8, "little") + COLMAP_LENS + np.array([50.0, 50, 32, 32]).tobytes()
 
 
 @functools.cache

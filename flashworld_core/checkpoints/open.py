@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import mmap
 import pickle
 import re
 import struct
@@ -23,7 +24,7 @@ from torch import Tensor
 from ..errors import FlashWorldError, is_out_of_memory
 from ..formats.files import check_member, parse_json
 from ..text import get_logger
-from .pickle_scan import refused_object
+from .pickle_scan import largest_storage, refused_object
 
 logger = get_logger(__name__)
 SAFETENSORS_DTYPES = {
@@ -249,8 +250,7 @@ def _open_torch(path: Path, legacy: bool) -> WeightFile:
             "save it again with a current torch, or use its safetensors version."
         )
     if legacy:
-        with path.open("rb") as stream:
-            refused = refused_object(stream, pickles=5)  # magic number, version, system, content, keys
+        refused = _check_old_file(path, size)
     else:
         refused = _check_archive(path, size)
     if refused is not None:
@@ -268,6 +268,24 @@ def _open_torch(path: Path, legacy: bool) -> WeightFile:
     if not isinstance(content, dict):
         raise FlashWorldError(f"{path} holds a {type(content).__name__}, not named tensors.")
     return WeightFile(path, "torch", _flatten(content, path), {}, tuple(str(key)[:100] for key in content), size)
+
+
+def _check_old_file(path: Path, size: int) -> str | None:
+    """As `_check_archive`, for a torch file of the old kind: pickles one after another, then the numbers."""
+    count = 5  # magic number, version, system, content, keys
+    # Mapped: asked for more bytes than there are, a mapping gives what there is, a file first takes memory for all.
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+        refused = refused_object(stream, count)
+        if refused is not None:
+            return refused
+        stream.seek(0)
+        try:
+            largest = largest_storage(stream, count)
+        except Exception as error:  # any: it parses what anyone wrote
+            raise FlashWorldError(f"{path} is a damaged torch file: {str(error)[:100]}.") from error
+    if largest > size:
+        raise FlashWorldError(f"{path} is a damaged torch file: it promises more numbers than it has bytes.")
+    return None
 
 
 def _torch_version() -> tuple[int, int]:

@@ -35,6 +35,30 @@ _ALLOWED = {
 _DTYPES = ("float", "bfloat", "double", "half", "int", "uint", "long", "short", "bool", "complex", "qint", "quint")
 
 
+_MEMO = ("BINPUT", "LONG_BINPUT", "PUT", "BINGET", "LONG_BINGET", "GET", "PROTO", "FRAME")
+
+
+def largest_storage(stream: BinaryIO, pickles: int) -> int:
+    """The most numbers a torch file of the old kind says one of its storages has; torch takes memory for as many.
+
+    Args:
+        stream, pickles: as for `refused_object`; all of them must be there.
+
+    Raises:
+        Exception: of any kind, for what is no pickle.
+    """
+    largest, numbers = 0, []
+    for _ in range(pickles):
+        for operation, argument, _ in pickletools.genops(stream):
+            if operation.name == "MARK":
+                numbers = []
+            elif isinstance(argument, int) and operation.name not in _MEMO:
+                numbers.append(argument)
+            elif operation.name == "BINPERSID":
+                largest = max(largest, *numbers, 0)
+    return largest
+
+
 def refused_object(stream: BinaryIO, pickles: int) -> str | None:
     """The first object that is asked for and not allowed, as "module.name"; None if there is none.
 
