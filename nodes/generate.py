@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-
 from ..flashworld_core.errors import FlashWorldError
 from ..flashworld_core.gaussians import FIRST_VIEW, SCENE_SCALE, positive_number
 from ..flashworld_core.progress import duration
+from ..flashworld_core.text import get_logger
 from . import sockets
 from .comfyui import api
 from .comfyui.api import io
 from .comfyui.run import NodeRun
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 TITLE = "Generate Scene (FlashWorld)"
 SIZES = ("path", "model")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 
 from ..flashworld_core import checkpoints as dtypes
 from ..flashworld_core.errors import FlashWorldError
+from ..flashworld_core.text import get_logger
 from . import sockets
 from .comfyui import api, folders, run
 from .comfyui.api import io
 from .comfyui.run import NodeRun
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 TITLE = "Load FlashWorld Model"
 EMBEDDED = "flashworld-tiny (embedded)"

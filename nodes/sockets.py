@@ -6,7 +6,6 @@ SPLAT's world is OpenCV's like `Gaussians`' (x right, y down, z forward); LOAD3D
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,13 @@ from torch import Tensor
 from ..flashworld_core.cameras import Cameras
 from ..flashworld_core.errors import FlashWorldError
 from ..flashworld_core.gaussians import FIRST_VIEW, Gaussians
+from ..flashworld_core.text import get_logger
 from .comfyui.api import SPLAT, intermediate_device, intermediate_dtype
 
 if TYPE_CHECKING:
     from ..flashworld_core.fields import Field
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MASK_MEANINGS = ("auto", "object", "background")  # what is white in a mask
 MAX_FRAMES = 10_000  # of a camera path

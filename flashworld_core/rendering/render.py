@@ -18,12 +18,13 @@ from ..cameras import Cameras
 from ..errors import FlashWorldError, check_stop, is_out_of_memory, out_of_memory
 from ..gaussians import Gaussians
 from ..ops.measure import clip_planes
+from ..text import get_logger
 from .antialias import is_antialiased, thinning
 from .backends import BackendFailed
 from .constants import matching_low_pass
 from .normals import normals_from_depth
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Mode = Literal["rgb", "depth", "expected_depth", "alpha", "normal"]
 MODES: tuple[Mode, ...] = ("rgb", "depth", "expected_depth", "alpha", "normal")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import math
 import os
 import shutil
@@ -15,8 +14,9 @@ import torch
 from torch import nn
 
 from ..errors import FlashWorldError
+from ..text import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def warmup_cosine(step: int, total: int, warmup: int, floor: float = 0.02) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FlashWorldError
+from ..text import get_logger
 from .config import Optimizer, Run
 from .draws import Draws
 from .metrics_log import MetricsLog
 from .optim import clip_gradients, learning_rate, set_learning_rate, update_average
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _PROGRESS_SECONDS = 10.0
 _LARGEST_SKIPPED = 20  # updates in a row without finite gradients before the run gives up

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 from ...flashworld_core.errors import FlashWorldError
 from ...flashworld_core.generators.base import GeneratorInfo
 from ...flashworld_core.models.wan_vae import LatentNorm
+from ...flashworld_core.text import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 VAE_ADVICE = "connect Load VAE with wan2.2_vae.safetensors, or leave the vae input open"
 CLIP_ADVICE = "connect Load CLIP with umt5_xxl and type wan, or leave the clip input open"

@@ -23,7 +23,7 @@ _MAX_NAME = 200
 _RESERVED = re.compile(
     r"(con|prn|aux|nul|conin\$|conout\$|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])", re.IGNORECASE
 )
-_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff<>:"|?*]')
 
 
 def register_model_folder() -> None:
@@ -113,9 +113,9 @@ def input_fingerprint(name: str) -> str:
     """Changes whenever the file does: for ``fingerprint_inputs``. A name that leads nowhere has one of its own."""
     try:
         path = input_path(name)
-    except FlashWorldError as error:
+        parts = sorted(path.iterdir()) if path.is_dir() else [path]
+    except (FlashWorldError, OSError) as error:  # OSError: a folder that may not be read
         return str(error)
-    parts = sorted(path.iterdir()) if path.is_dir() else [path]
     return "|".join(f"{p.name} {state.st_mtime_ns} {state.st_size}" for p in parts if (state := _state(p)) is not None)
 
 

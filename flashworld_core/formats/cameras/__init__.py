@@ -14,13 +14,13 @@ Frames, axes and units of each are stated in CONVENTIONS.md.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from ...cameras import Cameras
 from ...errors import FlashWorldError
+from ...text import get_logger
 from . import colmap, inria, nerfstudio, nerfstudio_path, realestate10k
 from . import flashworld_json as flashworld_request
 from .flashworld_json import FlashWorldRequest
@@ -29,7 +29,7 @@ from .views import to_cameras
 
 __all__ = ["FORMATS", "FlashWorldRequest", "detect_format", "is_camera_folder", "read_cameras", "write_cameras"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 FORMATS = {
     "flashworld": flashworld_request,

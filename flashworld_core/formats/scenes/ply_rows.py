@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 from collections.abc import Iterator
 from itertools import islice
@@ -16,10 +15,11 @@ from ...gaussians import Gaussians
 from ...ops.measure import oversized_warning
 from ...ops.transform import transform
 from ...sh import rgb_to_dc
+from ...text import get_logger
 from .ply_header import PlyElement, PlyLayout, gaussian_layout, parse_ply_header
 from .row_store import Limit, RowStore
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _ASCII_CHUNK_ROWS = 4096
 
