@@ -236,7 +236,7 @@ class FewStepSampler:
                 state.feedback = None  # written; what it held is free for the pass
                 if state.text is None:
                     state.text = self.transformer.text_keys(conditions.text.to(device))
-                with in_pieces(report, share, device):
+                with in_pieces(report, share, device, self.transformer):
                     velocity, features = self.transformer(state.network_input, timestep.to(device), state.text)
                 _require_finite("transformer", self.transformer, velocity, features)
                 return x0_from_velocity(state.x, velocity, sigma), features
