@@ -1,8 +1,8 @@
 """One scene of the embedded model beside busy programs, by how OpenMP's threads wait: interleaved runs, ratios.
 
-``python benchmarks/busy_machine.py [--busy N] [--rounds N]``. Each run is a process of its own (OpenMP reads
-its settings when it starts) that makes one scene to load everything and times the second. Other programs on the
-machine change seconds, and less so the ratios within a round.
+``python benchmarks/busy_machine.py [--busy N] [--rounds N]``. Each run is a process of its own, as OpenMP reads its
+settings when it starts; it makes one scene to load everything and times the second. Other programs on the machine
+change seconds, and less so the ratios within a round.
 """
 
 from __future__ import annotations

@@ -234,9 +234,9 @@ class FewStepSampler:
                     state.network_input = self.assemble_constants(conditions, state.image_latents, device)
                 self.assemble_variables(state.network_input, state.x, state.feedback)
                 state.feedback = None  # written; what it held is free for the pass
-                with in_pieces(report, share, device):
-                    if state.text is None:
-                        state.text = self.transformer.text_keys(conditions.text.to(device))
+                if state.text is None:
+                    state.text = self.transformer.text_keys(conditions.text.to(device))
+                with in_pieces(report, share, device, self.transformer):
                     velocity, features = self.transformer(state.network_input, timestep.to(device), state.text)
                 _require_finite("transformer", self.transformer, velocity, features)
                 return x0_from_velocity(state.x, velocity, sigma), features
