@@ -48,7 +48,7 @@ def run(options) -> None:
         dtype=getattr(torch, DTYPES.get(options.dtype, DTYPES["bf16"])),
         device_type=options.device,
         views_per_chunk=options.views_per_chunk,
-        renderer=options.backend,
+        **({"renderer": options.backend} if options.backend != "auto" else {}),
         **({"stored": getattr(torch, QUANTIZED[options.dtype])} if options.dtype in QUANTIZED else {}),
     )
     print(plan.table())

@@ -142,6 +142,7 @@ class GeneratorInfo:
         parameters: how many numbers its own networks have; 0: unknown.
         kind: "scene", along a camera path; or "object", from images of it.
         max_images: the most images it takes.
+        image_encoder: its image encoder is a file of its own, which may have to be given.
         field: its results are fields (`Generation.field`) before they are Gaussians.
     """
 
@@ -159,6 +160,7 @@ class GeneratorInfo:
     parameters: int = 0
     kind: str = "scene"
     max_images: int = 1
+    image_encoder: bool = False
     field: bool = False
 
 

@@ -287,7 +287,8 @@ def _announce(name: str, order: Sequence[str], news: bool, wanted: str) -> None:
     reasons = [f"{skipped!r} is not available ({_missing[skipped]})" for skipped in order[: order.index(name)]]
     slower = news and (name not in _ON_GPU or wanted != "auto")
     level = logging.WARNING if slower else logging.INFO
-    logger.log(level, "Rendering with backend %r%s.", name, ": " + ", ".join(reasons) if reasons else "")
+    advice = ' For fast rendering without a GPU: pip install numba (or ".[cpu]").' if name == "torch" and slower else ""
+    logger.log(level, "Rendering with backend %r%s.%s", name, ": " + ", ".join(reasons) if reasons else "", advice)
 
 
 def _plan_chunk(name: str, n: int, cameras: Cameras, device: torch.device, watched: bool) -> int:

@@ -229,8 +229,10 @@ def dtype_for(choice: torch.dtype | None, own: torch.dtype | None = None) -> tor
         own: what the model itself wants where nobody chose.
     """
     device = management.get_torch_device()
-    if choice is not None or own is not None:
-        return choice or own
+    if choice is not None:
+        return choice
+    if own is not None and not (own == torch.float16 and management.is_device_cpu(device)):
+        return own  # float16 is for graphics cards
     if management.is_device_cpu(device):
         return torch.float32
     if management.should_use_bf16(device):
