@@ -57,6 +57,7 @@ class Run:
         recompute_views: recompute decoder, renderer and encoder view by view in backward.
         shard_size: processes that share one copy of the networks; 0 for all.
         threads: CPU threads of a process; 0 leaves torch's choice.
+        workers: processes that load samples ahead, for each process of the run; 0 loads them when they are needed.
     """
 
     iterations: int = 20_000
@@ -73,6 +74,7 @@ class Run:
     recompute_views: bool = True
     shard_size: int = 0
     threads: int = 0
+    workers: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 
 from .. import __version__
 from ..errors import FlashWorldError
+from .ahead import ReadAhead
 from .config import Run
 from .metrics_log import MetricsLog
 from .state import RunFolder
@@ -59,6 +60,8 @@ def train(
         return True
     if begun:
         log.info("Going on from iteration %d of %d.", trainer.iteration, run.iterations)
+    if run.workers:
+        stage.data = ReadAhead(stage.data, trainer.upcoming(), run.workers)
     finished = trainer.train()
     if world.rank == 0 and not finished:
         log.info(

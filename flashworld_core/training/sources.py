@@ -34,7 +34,9 @@ def open_data(recipe: Recipe, config, *, seed: int, split: str = "train"):
         "split": split, "simple": any(source.simple for source in toy),
         "hold_out": any(source.hold_out for source in toy),
     }  # fmt: skip
-    return MixtureData(config, recipe.data, seed=seed, toyworld=options)
+    # Upright clips keep their shape where samples go through the networks one by one.
+    alone = max(recipe.pretrain.run.together, recipe.distill.run.together) == 1
+    return MixtureData(config, recipe.data, seed=seed, turn=alone, toyworld=options)
 
 
 def check_data(recipe: Recipe, stage: str, data) -> None:

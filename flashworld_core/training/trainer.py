@@ -62,6 +62,9 @@ class Stage(Protocol):
         from ``draws[0].of(None)`` alone, so that it is the same for all samples of an update and on all processes.
         """
 
+    def wanted(self, player: str, draws: Draws) -> tuple[str, int, int] | None:
+        """The key of the sample that `losses` will ask the data for; None for none."""
+
     def state(self) -> dict:
         """What the stage itself has to keep between iterations; empty for most."""
 
@@ -139,6 +142,18 @@ class Trainer:
                 if stop:
                     return False
         return True
+
+    def upcoming(self) -> Iterator[tuple[str, int, int]]:
+        """Keys of the samples that this process will ask its data for from here on, in order."""
+        run, updates = self.run, {name: player.updates for name, player in self.stage.players.items()}
+        share = run.batch // self.world.size
+        for iteration in range(self.iteration, run.iterations):
+            for name in self.stage.turns(iteration):
+                draws = Draws(run.seed, f"{self.stage.name}/{name}", updates[name])
+                first = run.batch * updates[name] + self.world.rank * share
+                updates[name] += 1
+                keys = (self.stage.wanted(name, draws.of(first + k)) for k in range(share))
+                yield from (key for key in keys if key is not None)
 
     def update(self, name: str) -> None:
         """One update of a player: the gradient of its share of the batch, clipped and applied if it is finite."""

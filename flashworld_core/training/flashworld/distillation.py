@@ -79,6 +79,13 @@ class CrossModeDistillation:
             conditioning=dataclasses.asdict(config.conditioning), steps=len(self.sigmas),
         )  # fmt: skip
 
+    def wanted(self, player: str, draws: Draws) -> tuple[str, int, int] | None:
+        """The key of the sample of some draws: kind, number, novel views; None where an earlier update's is used."""
+        if player == "critic" and draws.update % self.config.rollout_every:
+            return None
+        assignment = self.assignment(draws)
+        return assignment.kind, draws.sample, self._novel_count(assignment)
+
     def losses(self, player: str, draws: Sequence[Draws]) -> tuple[Tensor, list[dict[str, float]]]:
         """The loss of each sample, [B], for the student or for the critic; ``draws[i].sample`` is its number."""
         if player == "critic":
@@ -90,7 +97,8 @@ class CrossModeDistillation:
     def _scenes(self, assignment: Assignment, draws: Sequence[Draws]) -> tuple[list[PreparedScene], list[Views]]:
         """The samples' scenes and the conditioning of their input views."""
         count = len(draws)
-        scenes = [self.data.sample(assignment.kind, own.sample, self._novel_count(assignment)) for own in draws]
+        novel = self._novel_count(assignment)
+        scenes = [self.data.sample(assignment.kind, own.sample, novel) for own in draws]
         views = input_views(
             self.networks, scenes, draws, with_image=[assignment.with_image] * count,
             with_text=[assignment.with_text] * count,

@@ -67,12 +67,21 @@ class DualModePretraining:
         shift = self.networks.config.shift
         return float(noise_levels(uniform, shift=shift, full_noise=self.config.full_noise, low=1e-3))
 
+    def _kind(self, draws: Draws) -> tuple[str, bool]:
+        """The kind of data of an update, and whether it has Eq. 5."""
+        kind = draws.of(None).choice("kind", self.kinds)
+        return kind, kind == "multiview" and float(draws.of(None).uniform("rendered")) < self.config.rendering_share
+
+    def wanted(self, player: str, draws: Draws) -> tuple[str, int, int]:
+        """The key of the sample of some draws: its kind, number and novel views."""
+        kind, rendered = self._kind(draws)
+        return kind, draws.sample, self.config.novel_views if rendered else 0
+
     def losses(self, player: str, draws: Sequence[Draws]) -> tuple[Tensor, list[dict[str, float]]]:
         """Eq. 4 + w Eq. 5 of each sample, [B], and what to report of each; ``draws[i].sample`` is its number."""
         config, networks = self.config, self.networks
-        kind = draws[0].of(None).choice("kind", self.kinds)
-        rendered = kind == "multiview" and float(draws[0].of(None).uniform("rendered")) < config.rendering_share
-        scenes = [self.data.sample(kind, own.sample, config.novel_views if rendered else 0) for own in draws]
+        _, rendered = self._kind(draws[0])
+        scenes = [self.data.sample(*self.wanted(player, own)) for own in draws]
         images = [scene.images.to(networks.device) for scene in scenes]
         t, shape = scenes[0].views, networks.latent_shape(scenes[0])
         noise = normal(draws, "image_posterior", (shape[2], shape[1], *shape[3:])).to(networks.device)
