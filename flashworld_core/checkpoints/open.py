@@ -249,10 +249,7 @@ def _open_torch(path: Path, legacy: bool) -> WeightFile:
             f"{path} is a torch file of the old kind, too large to read whole; "
             "save it again with a current torch, or use its safetensors version."
         )
-    if legacy:
-        refused = _check_old_file(path, size)
-    else:
-        refused = _check_archive(path, size)
+    refused = _check_old_file(path, size) if legacy else _check_archive(path, size)
     if refused is not None:
         raise FlashWorldError(f"{path} is refused: {_asks_for(refused)}")
     try:
