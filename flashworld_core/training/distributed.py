@@ -16,7 +16,7 @@ from .config import Run
 from .state import load_player_states, player_states
 from .trainer import World
 
-BLOCKS = ("WanTransformerBlock", "UpBlock", "MidBlock", "UMT5Block")
+BLOCKS = ("FlashWorldBlock", "WanTransformerBlock", "UpBlock", "MidBlock", "UMT5Block")
 """Classes whose instances are gathered, and recomputed, one at a time."""
 
 
