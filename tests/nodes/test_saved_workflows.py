@@ -15,12 +15,12 @@ FOLDER = ROOT / "workflows"
 FILES = sorted(FOLDER.glob("*.json"))
 NAMES = {
     "image_to_scene", "text_to_scene", "core_image_to_scene", "custom_path_keyframes", "render_depth_and_holes_video",
-    "clean_and_export", "preview_and_fly", "open_clean_convert",
+    "clean_and_export", "preview_and_fly", "open_clean_convert", "image_to_object",
 }  # fmt: skip
 # Every host from 0.3.60 has them; a workflow with others would open with a missing node on some.
 CORE = {
     "LoadImage", "PreviewImage", "MaskPreview", "CreateVideo", "SaveVideo", "EmptyImage", "ImageStitch",
-    "ImageCompositeMasked",
+    "ImageCompositeMasked", "SolidMask", "MaskComposite",
 }  # fmt: skip
 NOTES = {"MarkdownNote"}
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
