@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable
 
 import numba
 
-logger = logging.getLogger(__name__)
+from .text import get_logger
+
+logger = get_logger(__name__)
 
 # No "nnan"/"ninf": masked-out lanes may hold any value. What is allowed keeps results identical from run to run.
 _FASTMATH = {"contract", "reassoc", "nsz", "arcp"}

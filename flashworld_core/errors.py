@@ -2,9 +2,14 @@
 
 import re
 
+from .text import printable
+
 
 class FlashWorldError(ValueError):
-    """The user's input or a file is at fault. The message says what was wrong and what to do."""
+    """The user's input or a file is at fault. The message says what was wrong and what to do, on one line."""
+
+    def __init__(self, message: str = ""):
+        super().__init__(printable(str(message)))
 
 
 class OutOfMemory(FlashWorldError, MemoryError):

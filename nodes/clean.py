@@ -133,7 +133,7 @@ class CleanScene(api.ComfyNode):
     ):  # fmt: skip
         with NodeRun(TITLE) as run:
             sockets.checked_numbers(min_opacity=min_opacity, max_size=max_size, max_distance=max_distance)
-            scene = sockets.gaussians_from_splat(splat)
+            scene = sockets.gaussians_from_splat(splat, notify=run.say)
             if crop == "path":
                 cropping = _path_crop(run, trajectory, surroundings)
             elif crop == "box":

@@ -64,7 +64,7 @@ class ExportScene(api.ComfyNode):
                     "camera",
                     optional=True,
                     tooltip="The view of the preview picture. Left open, it is the view the scene was made from, or "
-                    "one that takes all of it in. The scene file is the same.",
+                    "one that takes all of it in; of a list, the first. The scene file is the same.",
                 ),
                 api.input(
                     io.Combo,
@@ -146,7 +146,8 @@ class ExportScene(api.ComfyNode):
             ):
                 sockets.checked_choice(name, value, choices)
             path = None if trajectory is None else sockets.checked_trajectory(trajectory)
-            scene = sockets.renderable_scene(splat)
+            camera = None if camera is None else sockets.first_camera(camera, run.say)
+            scene = sockets.renderable_scene(splat, run.say)
             if max_gaussians and max_gaussians < len(scene):
                 scene = budget(scene, max_gaussians, sockets.viewpoints(scene))
             story = {} if metadata_disabled() else workflow_of(cls.hidden)
@@ -187,7 +188,7 @@ def export(
             options = {**options, "cameras": view}
         options = {**options, "title": target.path.stem.strip("_"), "progress": run.part(*_WRITE)}
         taken = {key: value for key, value in options.items() if key in (*known.options, "progress")}
-        write_scene(target.path, scene, format=WRITABLE[format], should_stop=run.should_stop, **taken)
+        write_scene(target.path, scene, format=WRITABLE[format], notify=run.say, should_stop=run.should_stop, **taken)
         written.append(target.beside(".json"))
         save_json(written[-1], _sidecar(target, scene, view, story, options["axes"]))
         written.append(target.beside(".png"))
@@ -213,8 +214,6 @@ def preview_camera(scene: Gaussians, camera: dict | None) -> Cameras:
     from ..flashworld_core.trajectories.comfyui import from_load3d
 
     if camera is not None:
-        if not isinstance(camera, dict):
-            raise FlashWorldError(f"the camera input needs a LOAD3D_CAMERA, got {type(camera).__name__}.")
         return from_load3d(camera, *_size(camera))
     known = sockets.camera_of(scene)
     return framing_camera(scene, *_size({})) if known is None else from_load3d(known, *_size(known))

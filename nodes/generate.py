@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-
 from ..flashworld_core.errors import FlashWorldError
 from ..flashworld_core.gaussians import FIRST_VIEW, SCENE_SCALE, positive_number
 from ..flashworld_core.progress import duration
+from ..flashworld_core.text import get_logger
 from . import sockets
 from .comfyui import api
 from .comfyui.api import io
 from .comfyui.run import NodeRun
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 TITLE = "Generate Scene (FlashWorld)"
 SIZES = ("path", "model")
@@ -98,6 +97,14 @@ class Generate(api.ComfyNode):
                     tooltip="A ready text embedding from CLIP Text Encode with UMT5-XXL, in place of the prompt. Begin "
                     "its text with [Static] and a space, as the model was trained.",
                 ),
+                api.input(
+                    io.Mask,
+                    "mask",
+                    optional=True,
+                    tooltip="What to keep of the picture: 1 (white) stays, as Remove Background has it; the rest "
+                    "becomes white, the model's color for nothing, without a fringe. Load Image's mask is the other "
+                    "way round: put Invert Mask between.",
+                ),
             ],
             outputs=[
                 api.output(api.Splat, "splat", tooltip="The scene as 3D Gaussians, in the world of the camera path."),
@@ -112,19 +119,21 @@ class Generate(api.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, trajectory, prompt, seed, steps, image_index, size_from="path", image=None, conditioning=None
-    ):
+        cls, model, trajectory, prompt, seed, steps, image_index, size_from="path", image=None, conditioning=None,
+        mask=None,
+    ):  # fmt: skip
         with NodeRun(TITLE) as run:
             watched = _is_watched(cls.hidden.prompt)
             splat, images, camera = generate(
-                run, model, trajectory, prompt, seed, steps, image_index, size_from, image, conditioning, watched
-            )
+                run, model, trajectory, prompt, seed, steps, image_index, size_from, image, conditioning, watched,
+                mask,
+            )  # fmt: skip
             return run.output(splat, images, camera)
 
 
 def generate(
     run: NodeRun, loaded, trajectory, prompt: str, seed: int, steps: int, image_index: int, size_from: str = "path",
-    image=None, conditioning=None, watched: bool = False,
+    image=None, conditioning=None, watched: bool = False, mask=None,
 ):  # fmt: skip
     """The node's work: a SPLAT, the views [V, H, W, 3], and the first view as a LOAD3D_CAMERA.
 
@@ -153,7 +162,13 @@ def generate(
     sockets.checked_choice("size_from", size_from, SIZES)
     cameras = sockets.checked_trajectory(trajectory)
     cameras = cameras.fitted(info.width, info.height) if size_from == "model" else cameras
-    picture = None if image is None else sockets.picture_in(image)
+    picture = None if image is None else sockets.picture_in(image, run.say)
+    if mask is not None and picture is None:
+        run.say("A mask is connected, but no image: it is not used.")
+        mask = None
+    if mask is not None:
+        mask = sockets.kept_mask_in(mask, *picture.shape[:2], run.say)
+        run.say(f"The mask keeps {100 * float(mask.mean()):.0f} % of the picture; the rest is laid on white.")
     if picture is None and conditioning is None and not prompt.strip():
         raise FlashWorldError(
             "connect an image, write a prompt, or both: there is nothing to make a scene from (a conditioning also "
@@ -161,10 +176,10 @@ def generate(
         )
     options = {}
     if conditioning is not None:
-        options["text_embeds"] = conditioning_rows(conditioning, info, "conditioning", CLIP_ADVICE)
+        options["text_embeds"] = conditioning_rows(conditioning, info, "conditioning", CLIP_ADVICE, run.say)
     request = Request(
         cameras,
-        images=() if picture is None else (ViewImage(picture, image_index),),
+        images=() if picture is None else (ViewImage(picture, image_index, mask),),
         prompt=prompt,
         seed=seed,
         steps=None if steps == info.steps else steps,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 
 from ..flashworld_core import checkpoints as dtypes
 from ..flashworld_core.errors import FlashWorldError
+from ..flashworld_core.text import get_logger
 from . import sockets
 from .comfyui import api, folders, run
 from .comfyui.api import io
 from .comfyui.run import NodeRun
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 TITLE = "Load FlashWorld Model"
 EMBEDDED = "flashworld-tiny (embedded)"
@@ -133,7 +133,7 @@ def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None, compiled: boo
         if clip is not None:
             parts["text_encoder"] = SocketText(clip, info)
         elif "text_encoder" not in opened.found and info.text.text_dim == UMT5_XXL_DIM:
-            if (text := folders.find_model("text_encoders", _is_umt5)) is None:
+            if (text := find_text_encoder(run, info)) is None:
                 run.say("No text encoder found: connect clip, or give Generate Scene a conditioning.")
             else:
                 parts["text_encoder"] = text
@@ -157,6 +157,23 @@ def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None, compiled: boo
 
             compile_blocks(model.networks["transformer"], loaded.device)
         return loaded
+
+
+def find_text_encoder(run: NodeRun, info) -> Path | None:
+    """The first file of the text_encoders folder that can be used, or the last if none can: loading says why not.
+
+    Each that is passed over is said: quantized in a way that cannot be multiplied out, damaged, or of another size.
+    """
+    from ..flashworld_core.models.umt5 import open_text_encoder
+
+    *others, last = [*folders.find_models("text_encoders", _is_umt5)] or [None]
+    for path in others:
+        try:
+            open_text_encoder(path, text_dim=info.text.text_dim)  # reads the headers and the tokenizer
+            return path
+        except FlashWorldError as error:
+            run.say(f"{path.name} is not used. {error}")
+    return last
 
 
 def facts(opened, dtype: str) -> list[str]:

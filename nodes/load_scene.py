@@ -109,7 +109,7 @@ class LoadScene(api.ComfyNode):
                 scene = budget(scene, max_gaussians, sockets.viewpoints(scene))
             text = about(info, scene)
             run.say(text)
-            return api.NodeOutput(sockets.splat_from_gaussians(scene), first_view(scene), ui={"text": [text]})
+            return run.output(sockets.splat_from_gaussians(scene), first_view(scene), ui={"text": [text]})
 
 
 def scene_names() -> list[str]:

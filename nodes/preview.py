@@ -44,7 +44,7 @@ class PreviewScene(api.ComfyNode):
                     "view",
                     default="",
                     tooltip="The view that goes out as camera and picture. The buttons Use this view and Snapshot in "
-                    "the viewer fill it in; empty means the first camera of the path.",
+                    "the viewer fill it in; empty means the connected camera, or else the first of the path.",
                 ),
                 api.input(
                     io.Int,
@@ -74,6 +74,13 @@ class PreviewScene(api.ComfyNode):
                     optional=True,
                     tooltip="A camera path to draw and play in the scene. Its first camera is where the preview opens.",
                 ),
+                api.input(
+                    api.Camera,
+                    "camera",
+                    optional=True,
+                    tooltip="Where the preview opens, from any 3D node; of a list of cameras, the first. Comes before "
+                    "the path's first camera, after the view you choose in the viewer.",
+                ),
             ],
             outputs=[
                 api.output(api.Camera, "camera", tooltip="The chosen view, for nodes that take a 3D camera."),
@@ -86,25 +93,28 @@ class PreviewScene(api.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, splat, view="", width=704, height=480, budget=DEFAULT_BUDGET, trajectory=None):
+    def execute(cls, splat, view="", width=704, height=480, budget=DEFAULT_BUDGET, trajectory=None, camera=None):
         with NodeRun(TITLE) as run:
-            shown, camera, image = preview(run, splat, view, width, height, budget, trajectory)
-            return api.NodeOutput(camera, image, ui={UI_KEY: [shown]})
+            shown, seen_from, image = preview(run, splat, view, width, height, budget, trajectory, camera)
+            return run.output(seen_from, image, ui={UI_KEY: [shown]})
 
 
 def preview(
-    run: NodeRun, splat, view: str, width: int, height: int, budget: int, trajectory=None
+    run: NodeRun, splat, view: str, width: int, height: int, budget: int, trajectory=None, start=None
 ) -> tuple[dict, dict, torch.Tensor]:
     """The node's work: what the browser shows, a LOAD3D_CAMERA, and the picture [1, H, W, 4].
+
+    Args:
+        start: LOAD3D_CAMERA to open at where ``view`` is empty, or None.
 
     Raises:
         FlashWorldError: inputs that do not fit, or a scene with nothing to see.
         Cancelled: the user stopped it.
     """
-    from ..flashworld_core.trajectories.comfyui import to_load3d
+    from ..flashworld_core.trajectories.comfyui import from_load3d, to_load3d
     from .preview_stream import poses_of, scene_file
 
-    gaussians = sockets.gaussians_from_splat(splat)
+    gaussians = sockets.gaussians_from_splat(splat, notify=run.say)
     path = None if trajectory is None else sockets.checked_trajectory(trajectory)
     viewpoints = sockets.viewpoints(gaussians, path)
     info, file = scene_file(splat, gaussians, budget, viewpoints, run.should_stop)
@@ -113,7 +123,8 @@ def preview(
             f"none of the scene's {info.total:,} Gaussians can be seen: they are transparent or not finite numbers. "
             f"Check the node the scene comes from."
         )
-    camera = _chosen_view(view, width, height, path, gaussians, info)
+    start = None if start is None else from_load3d(sockets.first_camera(start, run.say), width, height)
+    camera = _chosen_view(view, width, height, path, gaussians, info, start)
     shown = {
         **file,
         "count": info.count,
@@ -129,12 +140,21 @@ def preview(
 
 
 def _chosen_view(
-    view: str, width: int, height: int, path: Cameras | None, gaussians: Gaussians, info: StreamInfo
+    view: str,
+    width: int,
+    height: int,
+    path: Cameras | None,
+    gaussians: Gaussians,
+    info: StreamInfo,
+    start: Cameras | None = None,
 ) -> Cameras:
-    """One camera of the given size: the pose of ``view``, else the path's first, else one that sees the scene."""
+    """One camera of the given size: the pose of ``view``, else ``start``, else the path's first, else one that sees the
+    scene."""
     from ..flashworld_core.geometry import intrinsics_from_vertical_fov, pose, quats_to_matrices, vertical_fov_degrees
 
     fov = DEFAULT_FOV
+    if start is not None and not view.strip():
+        return start
     if path is not None:
         fov = float(vertical_fov_degrees(path.intrinsics[0].double().cpu(), path.height))
     if view.strip():

@@ -109,7 +109,8 @@ class RenderViews(api.ComfyNode):
                     api.Camera,
                     "camera",
                     optional=True,
-                    tooltip="A single view to render, from a 3D node, where there is no camera path.",
+                    tooltip="The view to render, from a 3D node, where there is no camera path. A list of cameras is "
+                    "rendered as it is, one picture for each.",
                 ),
             ],
             outputs=[
@@ -148,7 +149,7 @@ class RenderViews(api.ComfyNode):
         with NodeRun(TITLE) as run:
             sockets.checked_choice("softness", softness, SOFTNESSES)
             color = color_from_text(background)
-            scene = sockets.renderable_scene(splat)
+            scene = sockets.renderable_scene(splat, run.say)
             cameras = cameras_to_render(run, trajectory, camera, width, height, frames)
             low_pass = None if softness == AS_GENERATED else LOW_PASS
             made = render_views(run, scene, cameras, color, hole_threshold, sh_degree, low_pass)
@@ -175,8 +176,8 @@ class RenderViews(api.ComfyNode):
 
 
 def cameras_to_render(run: NodeRun, trajectory, camera, width: int, height: int, frames: int) -> Cameras:
-    """The path, or the lone camera, with the size and number of views asked for; 0 keeps what there is."""
-    from ..flashworld_core.trajectories.comfyui import from_load3d
+    """The path, or what is on the camera input, with the size and number of views asked for; 0 keeps what there is."""
+    from ..flashworld_core.trajectories.comfyui import cameras_from_load3d
     from ..flashworld_core.trajectories.keyframes import resample
 
     if trajectory is not None:
@@ -185,9 +186,7 @@ def cameras_to_render(run: NodeRun, trajectory, camera, width: int, height: int,
         cameras = sockets.checked_trajectory(trajectory)
         cameras = cameras.fitted(width or cameras.width, height or cameras.height)
     elif camera is not None:
-        if not isinstance(camera, dict):
-            raise FlashWorldError(f"the camera input needs a LOAD3D_CAMERA, got {type(camera).__name__}.")
-        cameras = from_load3d(camera, width or DEFAULT_SIZE[0], height or DEFAULT_SIZE[1])
+        cameras = cameras_from_load3d(camera, width or DEFAULT_SIZE[0], height or DEFAULT_SIZE[1])
     else:
         raise FlashWorldError(
             "there is nothing to render from: connect a camera path (FlashWorld Camera Path, Load Camera Path) to "

@@ -6,7 +6,6 @@ SPLAT's world is OpenCV's like `Gaussians`' (x right, y down, z forward); LOAD3D
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,13 @@ from torch import Tensor
 from ..flashworld_core.cameras import Cameras
 from ..flashworld_core.errors import FlashWorldError
 from ..flashworld_core.gaussians import FIRST_VIEW, Gaussians
+from ..flashworld_core.text import get_logger
 from .comfyui.api import SPLAT, intermediate_device, intermediate_dtype
 
 if TYPE_CHECKING:
     from ..flashworld_core.fields import Field
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MASK_MEANINGS = ("auto", "object", "background")  # what is white in a mask
 MAX_FRAMES = 10_000  # of a camera path
@@ -40,8 +40,11 @@ def splat_from_gaussians(gaussians: Gaussians) -> SPLAT:
     return splat
 
 
-def gaussians_from_splat(splat: Any, index: int = 0) -> Gaussians:
+def gaussians_from_splat(splat: Any, index: int = 0, notify: Callable[[str], None] = logger.warning) -> Gaussians:
     """One scene of a SPLAT, ours or any node's, as float32 views of its tensors: never change them in place.
+
+    Args:
+        notify: told if there are more scenes than the one that is used.
 
     Raises:
         FlashWorldError: not a SPLAT, no such scene in the batch, an empty scene.
@@ -54,7 +57,7 @@ def gaussians_from_splat(splat: Any, index: int = 0) -> Gaussians:
     if not 0 <= index < scenes:
         raise FlashWorldError(f"the splat holds {scenes} scenes; there is no number {index}.")
     if scenes > 1:
-        logger.warning("The splat holds %d scenes; only the first is used.", scenes)
+        notify(f"The splat holds {scenes} scenes; only number {index} of them is used.")
     counts = getattr(splat, "counts", None)
     count = tensors[0].shape[1] if counts is None else int(counts[index])
     if count < 1:
@@ -88,17 +91,27 @@ def image_out(image: Tensor, clamped: bool = False) -> Tensor:
     return image.to(intermediate_device(), intermediate_dtype())
 
 
-def picture_in(image: Any, node_input: str = "image") -> Tensor:
+def picture_in(image: Any, notify: Callable[[str], None] = logger.warning, node_input: str = "image") -> Tensor:
     """The first picture of an IMAGE batch as [H, W, 3] float32 on the CPU in [0, 1]; transparency is laid on white.
+
+    Args:
+        notify: told if there are more pictures than the one that is used.
 
     Raises:
         FlashWorldError: not an IMAGE, an empty batch, numbers that are not finite.
     """
+    if isinstance(image, (list, tuple)) and len(image):  # some packs hand lists of pictures on as one value
+        if len(image) > 1:
+            notify(f"The {node_input} input holds a list of {len(image)} pictures; only the first is used.")
+        image = image[0]
     if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
         shape = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise FlashWorldError(f"{node_input} must be an IMAGE [B, H, W, C], got {shape}.")
     if len(image) > 1:
-        logger.warning("%s: the batch has %d pictures; only the first is used.", node_input, len(image))
+        notify(
+            f"The {node_input} input is a batch of {len(image)} pictures; only the first is used. For a scene of each, "
+            "put Rebatch Images with batch_size 1 before this node; another one, Image From Batch picks."
+        )
     picture = image[0].detach().float().cpu()
     if not bool(torch.isfinite(picture).all()):
         raise FlashWorldError(f"{node_input} has numbers that are not finite (NaN); check the node it comes from.")
@@ -131,6 +144,8 @@ def mask_in(mask: Any, size: tuple[int, int], meaning: str, say: Callable[[str],
     if not isinstance(mask, Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
         shape = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise FlashWorldError(f"mask must be a MASK [B, H, W], got {shape}.")
+    if mask.ndim == 3 and len(mask) > 1:
+        say(f"The mask input is a batch of {len(mask)}; only the first is used.")
     mask = (mask if mask.ndim == 2 else mask[0]).detach().float().cpu()
     if not bool(torch.isfinite(mask).all()):
         raise FlashWorldError("mask has numbers that are not finite (NaN); check the node it comes from.")
@@ -159,6 +174,50 @@ def field_in(value: Any) -> Field:
     if not isinstance(value, Field):
         raise FlashWorldError(f"the field input needs a FIELD (from Image to Object), got {type(value).__name__}.")
     return value
+
+
+def first_camera(value: Any, notify: Callable[[str], None], name: str = "camera") -> dict:
+    """The LOAD3D_CAMERA to use where one is wanted: of a list the first, which is said.
+
+    Raises:
+        FlashWorldError: not a LOAD3D_CAMERA.
+    """
+    from ..flashworld_core.trajectories.comfyui import infos_of
+
+    infos = infos_of(value, name)
+    if len(infos) > 1:
+        notify(f"The {name} input holds {len(infos)} cameras; the first is used.")
+    return infos[0]
+
+
+def kept_mask_in(mask: Any, height: int, width: int, notify: Callable[[str], None] = logger.warning) -> Tensor:
+    """The first of a MASK batch as [height, width] float32 on the CPU in [0, 1], scaled to that size.
+
+    Args:
+        notify: told if there are more masks than the one that is used.
+
+    Raises:
+        FlashWorldError: not a MASK, an empty batch, numbers that are not finite, or a mask that keeps nothing.
+    """
+    if isinstance(mask, Tensor) and mask.ndim == 2:
+        mask = mask[None]
+    if not isinstance(mask, Tensor) or mask.ndim != 3 or 0 in mask.shape:
+        shape = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise FlashWorldError(f"mask must be a MASK [B, H, W], got {shape}.")
+    if len(mask) > 1:
+        notify(f"The mask input is a batch of {len(mask)}; only the first is used.")
+    kept = mask[:1].detach().float().cpu()
+    if not bool(torch.isfinite(kept).all()):
+        raise FlashWorldError("mask has numbers that are not finite (NaN); check the node it comes from.")
+    if kept.shape[1:] != (height, width):
+        kept = torch.nn.functional.interpolate(kept[None], size=(height, width), mode="bilinear", antialias=True)[0]
+    kept = kept[0].clamp(0, 1)
+    if not float(kept.max()) > 0.5:
+        raise FlashWorldError(
+            "the mask keeps nothing of the picture: here 1 (white) is what to keep, as Remove Background has it. Load "
+            "Image's mask is the other way round: put Invert Mask between, or leave the mask out."
+        )
+    return kept
 
 
 def checked_choice(name: str, value: str, options: Collection[str]) -> None:
@@ -206,15 +265,15 @@ def camera_of(scene: Gaussians) -> dict | None:
     return camera
 
 
-def renderable_scene(splat) -> Gaussians:
-    """The scene of a SPLAT, checked for numbers that cannot be drawn.
+def renderable_scene(splat, notify: Callable[[str], None] = logger.warning) -> Gaussians:
+    """The scene of a SPLAT, checked for numbers that cannot be drawn; ``notify`` as in `gaussians_from_splat`.
 
     Raises:
         FlashWorldError: not a scene, an empty one, or one with NaN; says what to do.
     """
     from ..flashworld_core.ops.measure import finite_mask
 
-    scene = gaussians_from_splat(splat)
+    scene = gaussians_from_splat(splat, notify=notify)
     bad = int((~finite_mask(scene)).sum())
     if bad:
         raise FlashWorldError(

@@ -12,7 +12,7 @@ from .comfyui import api, folders
 from .comfyui.api import io
 from .comfyui.run import NodeRun
 from .sockets import MAX_FRAMES, MAX_SIDE
-from .trajectory_files import path_names, read_path
+from .trajectory_files import path_names, read_world_path, world_inputs
 
 if TYPE_CHECKING:
     from ..flashworld_core.cameras import Cameras
@@ -159,18 +159,20 @@ class CameraPath(api.ComfyNode):
                     options=[NO_FILE, *path_names()],
                     default=NO_FILE,
                     tooltip="The file of source file, in ComfyUI's input folder: FlashWorld request, nerfstudio "
-                    "transforms.json, RealEstate10K / CameraCtrl text, or a COLMAP folder. Its views are spread over "
-                    "the frames, its pictures cropped to the size above.",
+                    "transforms.json or camera_path.json, the 3DGS trainer's cameras.json, RealEstate10K / CameraCtrl "
+                    "text, or a COLMAP folder. Its views are spread over the frames, its pictures cropped to the size "
+                    "above.",
                 ),
                 *api.grow(
                     api.Camera,
                     "cameras",
                     "camera",
                     "Cameras of 3D nodes (Create Camera Info, Preview Splat, Preview Scene) as key poses, in this "
-                    "order. If any is connected, the path goes through them, and preset, keyframes and file are not "
-                    "used.",
+                    "order; a list of cameras is as many key poses. If any is connected, the path goes through them, "
+                    "and preset, keyframes and file are not used.",
                     CAMERA_SOCKETS,
                 ),
+                *world_inputs(),
             ],
             outputs=[
                 api.output(api.Trajectory, "trajectory", tooltip="The camera path."),
@@ -181,6 +183,12 @@ class CameraPath(api.ComfyNode):
                     api.WanCameraEmbedding,
                     "wan_camera",
                     tooltip="Moved to the node Wan Camera Embedding: connect trajectory to it.",
+                ),
+                api.output(
+                    api.Camera,
+                    "cameras",
+                    tooltip="Every view of the path as one list of 3D cameras, for nodes that take several. Nodes that "
+                    "take one want the output camera.",
                 ),
             ],
         )
@@ -201,9 +209,9 @@ class CameraPath(api.ComfyNode):
     @classmethod
     def execute(
         cls, source, preset, amount, moves, frames, width, height, field_of_view, focus_distance, easing, turns,
-        keyframes, path_file=NO_FILE, **cameras,
+        keyframes, path_file=NO_FILE, up="as in the file", dataparser="not", image_width=0, image_height=0, **cameras,
     ):  # fmt: skip
-        from ..flashworld_core.trajectories.comfyui import to_load3d
+        from ..flashworld_core.trajectories.comfyui import list_to_load3d
 
         with NodeRun(TITLE) as run:
             sockets.checked_choice("source", source, SOURCES)
@@ -213,10 +221,12 @@ class CameraPath(api.ComfyNode):
             if connected or source == "keyframes":
                 path = path_of_keyframes(keyframes, connected, frames, **lens)
             elif source == "file":
-                path = path_of_file(path_file, frames, width, height, easing, run.say)
+                world = {"up": up, "dataparser": dataparser, "image_width": image_width, "image_height": image_height}
+                path = path_of_file(path_file, frames, width, height, easing, run.say, **world)
             else:
                 path = path_of_preset(preset, amount, moves, frames, focus_distance=focus_distance, turns=turns, **lens)
-            return api.NodeOutput(path, to_load3d(path, 0, focus_distance), api.moved(WAN_CAMERA_MOVED))
+            views = list_to_load3d(path, focus_distance)
+            return run.output(path, views[0], api.moved(WAN_CAMERA_MOVED), views)
 
 
 class WanCamera(api.ComfyNode):
@@ -264,33 +274,32 @@ def path_of_preset(preset: str, amount: float, moves: str, frames: int, **option
     return make_trajectory(f"{preset}:{amount!r}{'+' if more else ''}{more}", views=frames, **options)
 
 
-def path_of_keyframes(text: str, connected: list[dict], frames: int, **options) -> Cameras:
-    """The document's path, or the connected LOAD3D_CAMERAs joined in the document's way."""
-    from ..flashworld_core.trajectories.document import parse_document, sample_document
+def path_of_keyframes(text: str, connected: list, frames: int, **options) -> Cameras:
+    """The document's path, or the connected LOAD3D_CAMERAs (and lists of them) joined in the document's way."""
+    from ..flashworld_core.trajectories.document import MAX_KEYFRAMES, parse_document, sample_document
 
     document = parse_document(text)
     if connected:
         # They have no times; where the document goes by times, the speed is even instead.
         timing = "constant_speed" if document.timing == "times" else document.timing
-        keys = tuple(_key_pose(info, i, options["width"], options["height"]) for i, info in enumerate(connected))
+        size = options["width"], options["height"]
+        keys = tuple(key for i, value in enumerate(connected) for key in _key_poses(value, i, *size))
+        if len(keys) > MAX_KEYFRAMES:
+            raise FlashWorldError(f"{len(keys):,} cameras are connected; a path takes {MAX_KEYFRAMES:,} key poses.")
         document = dataclasses.replace(document, timing=timing, keyframes=keys)
     return sample_document(document, frames=frames, **options)
 
 
-def _key_pose(info, number: int, width: int, height: int):
-    from ..flashworld_core.trajectories.comfyui import from_load3d
+def _key_poses(value, number: int, width: int, height: int) -> tuple:
+    """The key poses of one socket: a LOAD3D_CAMERA, or every one of a list of them."""
+    from ..flashworld_core.trajectories.comfyui import cameras_from_load3d
     from ..flashworld_core.trajectories.document import document_from_cameras
 
-    if not isinstance(info, dict):
-        raise FlashWorldError(f"camera{number} must be a LOAD3D_CAMERA, got {type(info).__name__}.")
-    try:
-        return document_from_cameras(from_load3d(info, width, height)).keyframes[0]
-    except FlashWorldError as error:
-        raise FlashWorldError(f"camera{number} cannot be used. {error}") from error
+    return document_from_cameras(cameras_from_load3d(value, width, height, f"camera{number}")).keyframes
 
 
-def path_of_file(name: str, frames: int, width: int, height: int, easing: str, notify=None) -> Cameras:
-    """The path in a file of the input folder, its pacing kept."""
+def path_of_file(name: str, frames: int, width: int, height: int, easing: str, notify=None, **world) -> Cameras:
+    """The path in a file of the input folder, its pacing kept; ``world`` as in `read_world_path`."""
     from ..flashworld_core.trajectories.keyframes import resample
 
     if name == NO_FILE:
@@ -298,5 +307,5 @@ def path_of_file(name: str, frames: int, width: int, height: int, easing: str, n
             "source is file, but path_file is none. Put a camera path into ComfyUI's input folder, press R to refresh "
             "the list, and choose it; or choose another source."
         )
-    cameras = read_path(name, view_size=(width, height), notify=notify).fitted(width, height)
+    cameras = read_world_path(name, (width, height), notify, **world).fitted(width, height)
     return resample(cameras, frames, timing="even", easing=easing)

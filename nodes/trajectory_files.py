@@ -14,6 +14,8 @@ from .comfyui.run import NodeRun
 from .sockets import MAX_FRAMES, MAX_SIDE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..flashworld_core.cameras import Cameras
 
 LOAD_TITLE, SAVE_TITLE = "Load Camera Path", "Save Camera Path"
@@ -30,8 +32,8 @@ class LoadCameraPath(api.ComfyNode):
             display_name=LOAD_TITLE,
             category="FlashWorld",
             description="Reads a camera path from ComfyUI's input folder: FlashWorld request JSON, nerfstudio "
-            "transforms.json, the 3DGS trainer's cameras.json, RealEstate10K / CameraCtrl text, or a COLMAP folder. "
-            "What a file is, its content tells.",
+            "transforms.json or camera_path.json, the 3DGS trainer's cameras.json, RealEstate10K / CameraCtrl "
+            "text, or a COLMAP folder. What a file is, its content tells.",
             search_aliases=["camera path", "trajectory", "transforms.json", "colmap", "nerfstudio", "realestate10k"],
             inputs=[
                 api.input(
@@ -68,51 +70,16 @@ class LoadCameraPath(api.ComfyNode):
                     step=16,
                     tooltip="Height of the views in pixels, as with width. 0 keeps the file's.",
                 ),
-                api.input(
-                    io.Combo,
-                    "up",
-                    options=list(UP),
-                    default="as in the file",
-                    optional=True,
-                    advanced=True,
-                    tooltip="Which axis points up in the file's world; choose what was chosen for the scene. "
-                    "transforms.json always has z up, whatever stands here.",
-                ),
-                api.input(
-                    io.Combo,
-                    "dataparser",
-                    options=list(DATAPARSERS),
-                    default="not",
-                    optional=True,
-                    advanced=True,
-                    tooltip="For scenes trained with nerfstudio, which moves and scales the world: beside the file "
-                    "reads dataparser_transforms.json there and moves the cameras along.",
-                ),
-                api.input(
-                    io.Int,
-                    "image_width",
-                    default=0,
-                    min=0,
-                    max=65536,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Width in pixels of the images the file's focal lengths are about, where neither the file "
-                    "nor images beside it say it. A wrong one means another lens.",
-                ),
-                api.input(
-                    io.Int,
-                    "image_height",
-                    default=0,
-                    min=0,
-                    max=65536,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Height of those images in pixels, as with image_width.",
-                ),
+                *world_inputs(),
             ],
             outputs=[
                 api.output(api.Trajectory, "trajectory", tooltip="The camera path."),
                 api.output(api.Camera, "camera", tooltip="The first view, for 3D previews to begin there."),
+                api.output(
+                    api.Camera,
+                    "cameras",
+                    tooltip="Every view of the path as one list of 3D cameras, for nodes that take several.",
+                ),
             ],
         )
 
@@ -130,26 +97,66 @@ class LoadCameraPath(api.ComfyNode):
     def execute(
         cls, file, frames=0, width=0, height=0, up="as in the file", dataparser="not", image_width=0, image_height=0
     ):
-        from ..flashworld_core.trajectories.comfyui import to_load3d
+        from ..flashworld_core.trajectories.comfyui import list_to_load3d
         from ..flashworld_core.trajectories.keyframes import resample
 
         with NodeRun(LOAD_TITLE) as run:
-            sockets.checked_choice("up", up, UP)
-            sockets.checked_choice("dataparser", dataparser, DATAPARSERS)
-            cameras = read_path(
-                file,
-                image_width or None,
-                image_height or None,
-                view_size=(width, height) if width and height else None,
-                up=UP[up],
-                with_dataparser=dataparser != "not",
-                notify=run.say,
-            )
+            view_size = (width, height) if width and height else None
+            world = {"up": up, "dataparser": dataparser, "image_width": image_width, "image_height": image_height}
+            cameras = read_world_path(file, view_size, run.say, **world)
             cameras = cameras.fitted(width or cameras.width, height or cameras.height)
             if frames and frames != len(cameras):
                 cameras = resample(cameras, frames, timing="even")
             run.say(f"{len(cameras)} views of {cameras.width}x{cameras.height}")
-            return run.output(cameras, to_load3d(cameras))
+            views = list_to_load3d(cameras)
+            return run.output(cameras, views[0], views)
+
+
+def world_inputs() -> list:
+    """Inputs of what a path file may not say: its axes, its world, the size of its images. See `read_world_path`."""
+    return [
+        api.input(
+            io.Combo,
+            "up",
+            options=list(UP),
+            default="as in the file",
+            optional=True,
+            advanced=True,
+            tooltip="Which axis points up in the file's world; choose what was chosen for the scene. "
+            "transforms.json always has z up, whatever stands here.",
+        ),
+        api.input(
+            io.Combo,
+            "dataparser",
+            options=list(DATAPARSERS),
+            default="not",
+            optional=True,
+            advanced=True,
+            tooltip="For scenes trained with nerfstudio, which moves and scales the world: beside the file "
+            "reads dataparser_transforms.json there and moves the cameras along.",
+        ),
+        api.input(
+            io.Int,
+            "image_width",
+            default=0,
+            min=0,
+            max=65536,
+            optional=True,
+            advanced=True,
+            tooltip="Width in pixels of the images the file's focal lengths are about, where neither the file "
+            "nor images beside it say it. A wrong one means another lens.",
+        ),
+        api.input(
+            io.Int,
+            "image_height",
+            default=0,
+            min=0,
+            max=65536,
+            optional=True,
+            advanced=True,
+            tooltip="Height of those images in pixels, as with image_width.",
+        ),
+    ]
 
 
 class SaveCameraPath(api.ComfyNode):
@@ -221,6 +228,33 @@ def path_names() -> list[str]:
                 inside |= {f"{folder}/{part}{ending}" for part in (_POSES, _LENSES, _POINTS, "rigs", "frames")}
     # Other .bin files are weights or anything.
     return sorted({*models, *(name for name in files if name not in inside and not name.endswith(".bin"))})
+
+
+def read_world_path(
+    name: str,
+    view_size: tuple[int, int] | None,
+    notify: Callable[[str], None] | None,
+    up: str = "as in the file",
+    dataparser: str = "not",
+    image_width: int = 0,
+    image_height: int = 0,
+) -> Cameras:
+    """`read_path` with the values of `world_inputs`.
+
+    Raises:
+        FlashWorldError: as `read_path`, and values that are not on the lists.
+    """
+    sockets.checked_choice("up", up, UP)
+    sockets.checked_choice("dataparser", dataparser, DATAPARSERS)
+    return read_path(
+        name,
+        image_width or None,
+        image_height or None,
+        view_size=view_size,
+        up=UP[up],
+        with_dataparser=dataparser != "not",
+        notify=notify,
+    )
 
 
 def read_path(

@@ -278,3 +278,29 @@ def test_progress_bar_without_a_terminal(capsys):
             progress(i, 100)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 11 and "100 %" in lines[-1]
+
+
+def test_a_path_is_turned_and_moved_into_another_world(capsys, tmp_path):
+    """``generate`` and ``convert`` take the same words for it as ``render``."""
+    from flashworld_core.cli.jobs import _request
+    from flashworld_core.formats.cameras import write_cameras
+    from flashworld_core.generators.base import GeneratorInfo
+    from flashworld_core.trajectories.presets import make_trajectory
+
+    path, parser = tmp_path / "cameras.json", tmp_path / "dataparser_transforms.json"
+    write_cameras(path, make_trajectory("orbit:60", views=4, width=96, height=64), "inria")
+    parser.write_text(json.dumps({"transform": [[1, 0, 0, 5], [0, 1, 0, 0], [0, 0, 1, 0]], "scale": 0.5}))
+    as_it_is = read_cameras(path)
+    for words, expected in (
+        ((), as_it_is),
+        (("--up", "z"), read_cameras(path, up="z")),
+        (("--dataparser", str(parser)), read_cameras(path, dataparser=parser)),
+    ):
+        options = build_parser().parse_args(["generate", "--prompt", "a", "--trajectory", str(path), *words])
+        info = GeneratorInfo("x", "x", views=4, width=96, height=64)
+        made = _request(options, info, None, None, "a", 0, 0).cameras
+        torch.testing.assert_close(made.camera_to_world, expected.camera_to_world)
+        assert bool(words) != torch.allclose(made.camera_to_world, as_it_is.camera_to_world)
+        out = tmp_path / "out.json"
+        assert run(capsys, "convert", path, out, *words, "--format", "inria")[0] == 0
+        torch.testing.assert_close(read_cameras(out).camera_to_world, expected.camera_to_world)

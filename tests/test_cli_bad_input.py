@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from commands import wait_until_ready
 
 from flashworld_core.cli import main
 from flashworld_core.formats.scenes import read_scene, write_scene
@@ -97,7 +98,8 @@ def test_long_words_of_a_file_are_not_repeated(capsys, tmp_path):
 def test_being_ended_leaves_nothing_half_written(tmp_path, name):
     command = [sys.executable, "-m", "flashworld_core", "generate", "--prompt", "a box", "--out", tmp_path / "out"]
     process = subprocess.Popen([*map(str, command), "--no-video"], stderr=subprocess.PIPE, text=True)
-    time.sleep(4.0)  # loading, or at its first step
+    wait_until_ready(process)
+    time.sleep(2.0)  # loading, or at its first step
     process.send_signal(getattr(signal, name))
     _, error = process.communicate(timeout=60)
     assert process.returncode in (0, 130, -signal.SIGINT), error

@@ -6,13 +6,17 @@ device, so a load needs the finished module and one tensor besides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import FlashWorldError, check_stop
+
+if TYPE_CHECKING:
+    from .open import WeightFile
 
 Shape = tuple[int, ...]
 
@@ -47,6 +51,21 @@ def check_names_and_shapes(
     ]
     if parts:
         raise FlashWorldError(f"the tensors of {path} do not fit the {what}: {'; '.join(parts)}.")
+
+
+def check_floating_point(weights: WeightFile, names: Iterable[str]) -> None:
+    """Refuse a file in which one of ``names`` is no tensor of floating-point numbers a network can be loaded from.
+
+    Raises:
+        FlashWorldError: names the tensor: whole, boolean or complex numbers, or a format this torch does not have.
+    """
+    for name in names:
+        dtype = weights.entries[name].dtype
+        if dtype is None or not dtype.is_floating_point:
+            kind = "in a number format that is not read" if dtype is None else f"as {str(dtype).removeprefix('torch.')}"
+            raise FlashWorldError(
+                f"{weights.path}: {name} is stored {kind}, not as floating-point numbers; use the original checkpoint."
+            )
 
 
 def expected_shapes(module: nn.Module) -> dict[str, Shape]:

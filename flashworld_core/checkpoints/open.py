@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import logging
+import mmap
 import pickle
 import re
 import struct
@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from ..errors import FlashWorldError, is_out_of_memory
-from ..formats.files import parse_json
-from .pickle_scan import refused_object
+from ..formats.files import check_member, parse_json
+from ..text import get_logger
+from .pickle_scan import largest_storage, refused_object
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 SAFETENSORS_DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -248,11 +249,7 @@ def _open_torch(path: Path, legacy: bool) -> WeightFile:
             f"{path} is a torch file of the old kind, too large to read whole; "
             "save it again with a current torch, or use its safetensors version."
         )
-    if legacy:
-        with path.open("rb") as stream:
-            refused = refused_object(stream, pickles=5)  # magic number, version, system, content, keys
-    else:
-        refused = _check_archive(path, size)
+    refused = _check_old_file(path, size) if legacy else _check_archive(path, size)
     if refused is not None:
         raise FlashWorldError(f"{path} is refused: {_asks_for(refused)}")
     try:
@@ -268,6 +265,24 @@ def _open_torch(path: Path, legacy: bool) -> WeightFile:
     if not isinstance(content, dict):
         raise FlashWorldError(f"{path} holds a {type(content).__name__}, not named tensors.")
     return WeightFile(path, "torch", _flatten(content, path), {}, tuple(str(key)[:100] for key in content), size)
+
+
+def _check_old_file(path: Path, size: int) -> str | None:
+    """As `_check_archive`, for a torch file of the old kind: pickles one after another, then the numbers."""
+    count = 5  # magic number, version, system, content, keys
+    # Mapped: asked for more bytes than there are, a mapping gives what there is, a file first takes memory for all.
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+        refused = refused_object(stream, count)
+        if refused is not None:
+            return refused
+        stream.seek(0)
+        try:
+            largest = largest_storage(stream, count)
+        except Exception as error:  # any: it parses what anyone wrote
+            raise FlashWorldError(f"{path} is a damaged torch file: {str(error)[:100]}.") from error
+    if largest > size:
+        raise FlashWorldError(f"{path} is a damaged torch file: it promises more numbers than it has bytes.")
+    return None
 
 
 def _torch_version() -> tuple[int, int]:
@@ -289,8 +304,7 @@ def _check_archive(path: Path, size: int) -> str | None:
                     raise FlashWorldError(f"{path}: {info.filename[:100]} is compressed, which torch never does.")
                 if info.filename.endswith("data.pkl") and info.file_size > MAX_PICKLE_BYTES:
                     raise FlashWorldError(f"{path}: {info.filename[:100]} is implausibly large.")
-                if info.header_offset + info.file_size > size:
-                    raise FlashWorldError(f"{path}: {info.filename[:100]} reaches past the end of the file.")
+                check_member(info, size, str(path))
             for name in names:
                 if name.endswith("data.pkl"):
                     with archive.open(name) as stream:

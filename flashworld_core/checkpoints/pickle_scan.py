@@ -14,6 +14,7 @@ _ALLOWED = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor",
     "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_tensor_v3",
     "torch._utils _rebuild_parameter",
     "torch._utils _rebuild_parameter_with_state",
     "torch._utils _rebuild_qtensor",
@@ -32,6 +33,30 @@ _ALLOWED = {
     *(f"torch.storage {name}" for name in ("UntypedStorage", "TypedStorage")),
 }
 _DTYPES = ("float", "bfloat", "double", "half", "int", "uint", "long", "short", "bool", "complex", "qint", "quint")
+
+
+_MEMO = ("BINPUT", "LONG_BINPUT", "PUT", "BINGET", "LONG_BINGET", "GET", "PROTO", "FRAME")
+
+
+def largest_storage(stream: BinaryIO, pickles: int) -> int:
+    """The most numbers a torch file of the old kind says one of its storages has; torch takes memory for as many.
+
+    Args:
+        stream, pickles: as for `refused_object`; all of them must be there.
+
+    Raises:
+        Exception: of any kind, for what is no pickle.
+    """
+    largest, numbers = 0, []
+    for _ in range(pickles):
+        for operation, argument, _ in pickletools.genops(stream):
+            if operation.name == "MARK":
+                numbers = []
+            elif isinstance(argument, int) and operation.name not in _MEMO:
+                numbers.append(argument)
+            elif operation.name == "BINPERSID":
+                largest = max(largest, *numbers, 0)
+    return largest
 
 
 def refused_object(stream: BinaryIO, pickles: int) -> str | None:

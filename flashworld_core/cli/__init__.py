@@ -6,18 +6,31 @@ import argparse
 import logging
 import os
 import sys
+from pathlib import Path
 
 from .. import __version__
-from ..errors import Cancelled, FlashWorldError
+from ..errors import Cancelled, FlashWorldError, is_out_of_memory, out_of_memory
 from ..runtime.threads import set_short_spin
+from ..text import printable
 from .interrupts import STOPPED, Interrupts
+from .terminal import safe_streams
+
+_NAMED = 4  # files of one folder that a message names one by one
+
+
+class _Parser(argparse.ArgumentParser):
+    """Without the colors of Python 3.14, which would be escaped like anyone's (`terminal`)."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.color = False
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of every command; each leaves its function in ``options.run``."""
     from . import checkpoint, convert, demo, generate, info, plan, render
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="flashworld",
         description="Turn one picture or one sentence, plus a camera path, into a 3D Gaussian scene.",
         epilog="Exit codes: 0 done, 1 something is wrong with the input (one line says what), 2 wrong usage, "
@@ -33,28 +46,52 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; returns its exit code."""
-    for stream in (sys.stdout, sys.stderr):  # a file's name must not be what ends a finished command
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    with safe_streams():
+        return _main(argv)
+
+
+def _main(argv: list[str] | None) -> int:
     set_short_spin()
-    options = None
+    options, written = None, []
     with Interrupts() as interrupts:
         try:
+            from ..formats.files import record_written
+
             options = build_parser().parse_args(argv)
             logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING, format="%(message)s")
             for name in ("PIL", "numba", "matplotlib", "libav"):
                 logging.getLogger(name).setLevel(logging.WARNING)
             interrupts.watch()
-            options.run(options)
+            with record_written(written):
+                options.run(options)
         except (KeyboardInterrupt, Cancelled):
-            print("\nStopped; no file is half written.", file=sys.stderr)
+            print("\nStopped; no file is half written." + (_left(written) or " Nothing was written."), file=sys.stderr)
             return STOPPED
-        except (FlashWorldError, OSError) as error:
+        except (FlashWorldError, OSError, MemoryError, RuntimeError) as error:
+            told = error
+            if not isinstance(error, (FlashWorldError, OSError)):
+                if not is_out_of_memory(error):
+                    raise
+                told = out_of_memory(error, "Use a smaller size, fewer views or a smaller scene.")
             if options is not None and options.debug:
                 raise
-            print(f"flashworld: {error}", file=sys.stderr)
+            print(printable(f"flashworld: {told}{_left(written)}"), file=sys.stderr)
             return 1
     return 0
+
+
+def _left(written: list[Path]) -> str:
+    """What a command that did not end well has written: beside it, files of an earlier run may lie."""
+    if not written:
+        return ""
+    folders: dict[Path, list[str]] = {}
+    for path in written:
+        folders.setdefault(path.parent, []).append(path.name)
+    parts = []
+    for folder, names in folders.items():
+        named = ", ".join(names) if len(names) <= _NAMED else f"{names[0]} to {names[-1]} ({len(names)} files)"
+        parts.append(f"in {folder} {named}")
+    return f" Written by this run: {'; '.join(parts)}. All else there is as it was before."
 
 
 def program() -> None:

@@ -104,8 +104,8 @@ def add_trajectory_arguments(parser: argparse.ArgumentParser, default: str | Non
         "--trajectory",
         default=default,
         metavar="NAME|FILE",
-        help="a preset, or a path file: FlashWorld request JSON, nerfstudio transforms.json, the 3DGS trainer's "
-        f"cameras.json, RealEstate10K text, COLMAP folder (default: {default})",
+        help="a preset, or a path file: FlashWorld request JSON, nerfstudio's transforms.json or camera_path.json, "
+        f"the 3DGS trainer's cameras.json, RealEstate10K text, COLMAP folder (default: {default})",
     )
     group.add_argument(
         "--image-size",
@@ -193,7 +193,7 @@ def scene_and_path(options, views: int, width: int, height: int):
     Returns:
         (`Gaussians`, `Cameras`)
     """
-    from ..formats.cameras import dataparser
+    from ..formats.cameras import dataparser, detect_format
     from ..formats.scenes import read_scene
     from ..gaussians import SOURCE_UP
     from ..ops.select import few_seen, seen_in_views
@@ -211,6 +211,8 @@ def scene_and_path(options, views: int, width: int, height: int):
     moved = None
     if options.dataparser == "auto":
         moved = dataparser.find(options.scene, Path(options.trajectory))
+        if moved is not None and detect_format(options.trajectory) == "nerfstudio_path":
+            moved = None  # such a path is in the trained world
     elif options.dataparser != "none":
         moved = Path(options.dataparser)
     cameras = trajectory(options, views, width, height, up=up, dataparser=moved)

@@ -69,6 +69,13 @@ def add_command(commands) -> None:
     path.add_argument(
         "--image-size", type=size, default=None, metavar="WxH", help="size of IN's pictures, where IN does not say it"
     )
+    path.add_argument(
+        "--dataparser",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="nerfstudio's dataparser_transforms.json: OUT is in the world of the scene trained with it",
+    )
     path.add_argument("--views", type=int, default=None, help="resample the path to this many cameras")
     parser.set_defaults(run=run)
 
@@ -151,20 +158,18 @@ def convert_folder(options, scenes: list[Path]) -> None:
 
 def convert_scene(options, source: Path, targets: dict[Path, str | None]) -> None:
     """Read a scene and write it to each target, in the format named there or by its ending."""
-    from ..formats.scenes import format_of_name, read_scene, write_scene
-    from ..ops.select import budget, prune
+    from ..formats.scenes import format_of_name, read_scene, scene_info, write_scene
+    from ..formats.scenes.row_store import Limit
     from ..ops.transform import upright
+
+    limit = Limit(options.max_gaussians, options.min_opacity)
 
     with ProgressBar("read ") as progress:
         frame = "opencv" if options.up != "auto" else options.frame
-        scene = read_scene(source, frame=frame, progress=progress)
+        scene = read_scene(source, limit=limit, frame=frame, progress=progress)
     if options.up in ("y", "z"):
         scene = upright(scene, options.up)
-    before = len(scene)
-    if options.min_opacity > 0:
-        scene = prune(scene, min_opacity=options.min_opacity)
-    if options.max_gaussians is not None:
-        scene = budget(scene, options.max_gaussians)
+    before = scene_info(source)["gaussians"] or len(scene)
     if options.sh_degree is not None and options.sh_degree > scene.sh_degree:
         say(
             f"The scene has color bands up to degree {scene.sh_degree}: degree {options.sh_degree} adds zeros, which "
@@ -211,7 +216,7 @@ def convert_path(options) -> None:
         raise FlashWorldError(f"{options.source}: is no scene, and holds none that --to could convert.")
     up = options.up if options.up in ("y", "z") else None
     source_size = options.image_size or options.size or ()
-    cameras = read_cameras(options.source, *source_size, view_size=options.size, up=up)
+    cameras = read_cameras(options.source, *source_size, view_size=options.size, up=up, dataparser=options.dataparser)
     had = cameras.width, cameras.height
     if options.size is not None and had != options.size:
         cropped = abs(had[0] * options.size[1] - had[1] * options.size[0]) >= max(*had, *options.size)

@@ -19,8 +19,8 @@ def add_command(commands) -> None:
         description="Make a 3D Gaussian scene from a picture, a sentence, or both, along a camera path. Writes "
         "OUT/scene.ply, OUT/cameras.json (the path, as a request), OUT/path.mp4, OUT/contact_sheet.png and "
         "OUT/report.json. Several pictures, prompts or seeds make a scene each, in a folder of its own, and one "
-        "contact sheet of all; the model is loaded once. Models of objects (VFusion3D) take a picture of one and no "
-        "path, and write OUT/mesh.glb and OUT/orbit.mp4 too.",
+        "contact sheet of all; the model is loaded once. Models of objects (TRELLIS, VFusion3D) take a picture of one "
+        "and no path, and write OUT/mesh.glb and OUT/orbit.mp4 too.",
     )
     parser.add_argument(
         "--image",

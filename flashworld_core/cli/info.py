@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..text import printable
 from .arguments import size
 from .file_facts import KNOWN, facts_of_other, scene_summary, unknown
 from .progress import announced
@@ -106,11 +107,6 @@ def path_facts(path: Path, picture_size: tuple[int, int] | None) -> dict:
     }
 
 
-def printable(text: str) -> str:
-    """``text`` with control characters, which would command the terminal, as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def show(facts: dict, indent: str = "") -> None:
     for name, value in facts.items():
         if isinstance(value, dict) and value:
@@ -118,5 +114,4 @@ def show(facts: dict, indent: str = "") -> None:
             show(value, indent + "  ")
         else:
             text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-            text = printable(text if len(text) < 300 else text[:297] + "...")
-            print(f"{indent}{printable(str(name))}: {text}")
+            print(f"{indent}{printable(str(name))}: {printable(text if len(text) < 300 else text[:297] + '...')}")

@@ -203,7 +203,9 @@ def _request(options, info: GeneratorInfo, steps, picture: Path | None, prompt: 
     from ..generators.base import Request, ViewImage
 
     size = _size(options, info, picture)
-    cameras = trajectory(options, options.views or info.views, *size)
+    up = options.up if options.up in ("y", "z") else None
+    parser = None if options.dataparser in ("auto", "none") else Path(options.dataparser)
+    cameras = trajectory(options, options.views or info.views, *size, up=up, dataparser=parser)
     views = options.views or info.views
     if views != len(cameras):
         say_once(f"The path's {len(cameras)} cameras are resampled to {views} views (--views {len(cameras)}: not).")

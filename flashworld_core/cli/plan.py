@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..checkpoints import DTYPES, QUANTIZED
+from ..errors import FlashWorldError
 from ..progress import duration
 from .arguments import positive, size
 from .progress import announced
@@ -30,10 +31,17 @@ def add_command(commands) -> None:
     renderers = ("auto", "gsplat", "triton", "cpu", "torch")
     parser.add_argument("--backend", choices=renderers, default="auto", help="renderer to plan for (%(default)s)")
     parser.add_argument("--views-per-chunk", type=positive, default=None, metavar="N")
+    parser.add_argument("--training", action="store_true", help="plan the training's second stage instead")
+    parser.add_argument("--gpus", type=positive, default=8, metavar="N", help="with --training (%(default)s)")
+    parser.add_argument(
+        "--gpu", default="h20", metavar="NAME|GB", help="with --training: a card's name or its memory (%(default)s)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options) -> None:
+    if options.training:
+        return plan_training(options)
     with announced("Loading..."):
         import torch
 
@@ -41,6 +49,11 @@ def run(options) -> None:
 
         opened = open_model(options.model)
     width, height = options.size or (None, None)
+    own = {}  # what not every generator plans for
+    if options.dtype in QUANTIZED:
+        own["stored"] = getattr(torch, QUANTIZED[options.dtype])
+    if options.backend != "auto":
+        own["renderer"] = options.backend
     plan = opened.memory_plan(
         views=options.views,
         height=height,
@@ -48,8 +61,7 @@ def run(options) -> None:
         dtype=getattr(torch, DTYPES.get(options.dtype, DTYPES["bf16"])),
         device_type=options.device,
         views_per_chunk=options.views_per_chunk,
-        renderer=options.backend,
-        **({"stored": getattr(torch, QUANTIZED[options.dtype])} if options.dtype in QUANTIZED else {}),
+        **own,
     )
     print(plan.table())
     print(how_long(opened, plan, options))
@@ -63,7 +75,7 @@ def how_long(opened, plan, options) -> str:
 
     if opened.operations is None:
         return "time: not known for this model"
-    device, dtype = torch.device(options.device), getattr(torch, DTYPES.get(options.dtype, DTYPES["bf16"]))
+    device, dtype = torch.device(options.device), plan.dtype
     if device.type == "cuda" and not torch.cuda.is_available():
         work = opened.operations(views=plan.views, height=plan.height, width=plan.width)
         return f"time: {work / 1e12:,.1f} million million operations; no CUDA device here to say how long that takes"
@@ -76,3 +88,20 @@ def how_long(opened, plan, options) -> str:
         rate=operations_per_second(device, dtype),
     )
     return f"time: about {duration(seconds)} on this machine, loading left out{'. ' + quicker if quicker else ''}"
+
+
+def plan_training(options) -> None:
+    """Print the memory of one process of stage 2 when ``--gpus`` of them share the networks."""
+    from ..training.costs import GPUS, training_memory
+    from ..training.flashworld.start import PRESETS
+
+    name = {"official": "full"}.get(options.model, options.model)
+    if name not in PRESETS:
+        raise FlashWorldError(f"plan --training knows the sizes {', '.join(PRESETS)} (and official); got {name}.")
+    try:
+        limit = float(GPUS.get(options.gpu.lower(), options.gpu))
+    except ValueError:
+        raise FlashWorldError(f"--gpu takes gigabytes or one of {', '.join(GPUS)}, got {options.gpu!r}.") from None
+    config = PRESETS[name]()
+    print(f"Stage 2 of {config.model_id}, {options.gpus} GPUs, one sample each, networks shared by all of them.")
+    print(training_memory(config, options.gpus).table(options.gpus, limit))

@@ -32,6 +32,7 @@ class ProgressBar:
 
     def __init__(self, label: str, stream=None):
         self.label, self.stream = label, stream or sys.stderr
+        self.terminal = getattr(self.stream, "unescaped", self.stream)  # the bar is drawn over itself
         self.started, self.last_drawn, self.last_tenth, self.shown = time.monotonic(), 0.0, -1, False
 
     def __enter__(self) -> ProgressBar:
@@ -54,7 +55,7 @@ class ProgressBar:
             filled = round(self.WIDTH * part)
             bar = "#" * filled + "-" * (self.WIDTH - filled)
             line = f"{self.label} [{bar}] {100 * done // total:3d} %  {passed:5.1f} s{remaining}"
-            self.stream.write(f"\r{line:<78} ")
+            self.terminal.write(f"\r{line:<78} ")
             self.last_drawn = now
         elif (tenth := 10 * done // total) != self.last_tenth or now - self.last_drawn > QUIET_SECONDS:
             percent = 10 * tenth if tenth != self.last_tenth else 100 * done // total

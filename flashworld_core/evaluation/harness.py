@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import torch
@@ -11,9 +10,10 @@ from ..cameras import Cameras
 from ..datasets.toyworld.world import ToyWorld
 from ..generators.base import Request, ViewImage
 from ..rendering.render import render
+from ..text import get_logger
 from .metrics import psnr_db
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def evaluate(

@@ -120,7 +120,7 @@ def chance(scene: Scene) -> dict[str, float]:
     }
 
 
-def train(path: Path, *, scenes: int = 4000, updates: int = 3000, batch: int = 48, seed: int = 0) -> Probe:
+def train(path: Path, *, scenes: int = 3000, updates: int = 2500, batch: int = 48, seed: int = 0) -> Probe:
     """Train a probe on true views of "train" scenes and write it, in half precision.
 
     A third of the views get noise and a third are blurred, so that neither is taken for a word.

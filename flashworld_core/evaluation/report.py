@@ -75,10 +75,15 @@ def _quoted(text: str) -> str:
 
 def _table(models: Mapping[str, Mapping[str, Figure]]) -> str:
     names = dict.fromkeys(name for figures in models.values() for name in figures)
-    order = [name for name in MEANING if name in names] + [name for name in names if name not in MEANING]
+    known, more = [name for name in MEANING if name in names], [name for name in names if name not in MEANING]
+    folded = f"<details><summary>{len(more)} more figures</summary>{_rows(models, more)}</details>" if more else ""
+    return _rows(models, known) + folded
+
+
+def _rows(models: Mapping[str, Mapping[str, Figure]], names: Sequence[str]) -> str:
     head = "".join(f"<th>{html.escape(model)}</th>" for model in models)
     rows = []
-    for name in order:
+    for name in names:
         cells = "".join(f"<td class=number>{figures.get(name, '–')}</td>" for figures in models.values())
         what = html.escape(MEANING.get(name, ""))
         rows.append(f"<tr><td>{html.escape(name.replace('_', ' '))}</td>{cells}<td class=what>{what}</td></tr>")

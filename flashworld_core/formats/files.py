@@ -9,6 +9,7 @@ import re
 import stat
 import time
 import uuid
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -46,6 +47,8 @@ def atomic_writer(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield stream
         check_writable(target)  # what lies there may have changed meanwhile
         os.replace(temporary, target)
+        for record in _records:
+            record.append(target)
     except OSError as error:
         reason = error.strerror or str(error)
         raise FlashWorldError(f"{target} could not be written: {reason}. What was there is unchanged.") from error
@@ -54,6 +57,19 @@ def atomic_writer(path: str | os.PathLike) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         _remove_abandoned(target.parent)
+
+
+_records: list[list[Path]] = []
+
+
+@contextlib.contextmanager
+def record_written(record: list[Path]) -> Iterator[None]:
+    """Append to ``record`` every file that `atomic_writer` completes inside, whoever writes it."""
+    _records.append(record)
+    try:
+        yield
+    finally:
+        del _records[next(i for i, other in enumerate(_records) if other is record)]
 
 
 def check_writable(path: str | os.PathLike) -> Path:
@@ -125,6 +141,17 @@ def parse_json(text: str | bytes, source: str) -> object:
         raise FlashWorldError(f"{source} is not usable JSON: it is nested too deep.") from None
     except ValueError as error:
         raise FlashWorldError(f"{source} is not JSON: {str(error)[:200]}.") from None
+
+
+def check_member(info: zipfile.ZipInfo, archive_bytes: int, where: str) -> None:
+    """Refuse a record of a ZIP that says it is longer than the archive: Python takes that much memory to read it.
+
+    Raises:
+        FlashWorldError: damaged, or made to fill the memory.
+    """
+    stored = info.file_size if info.compress_type == zipfile.ZIP_STORED else 0
+    if info.header_offset + max(info.compress_size, stored) > archive_bytes:
+        raise FlashWorldError(f"{where}: {info.filename[:100]!r} reaches past the end of the file, which is damaged.")
 
 
 def exact(values: Tensor) -> list[float]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import logging
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from ..errors import FlashWorldError
+from ..text import get_logger
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 _STRIP = 1 << 20  # pixels computed with at once
 _D65 = (0.3127, 0.3290)
 _BT709 = (0.640, 0.330, 0.300, 0.600, 0.150, 0.060)

@@ -55,17 +55,6 @@ def open_image(image: ImageLike, background: tuple[int, int, int] = WHITE) -> Im
     return Image.alpha_composite(Image.new("RGBA", picture.size, (*background, 255)), picture).convert("RGB")
 
 
-def open_cutout(image: ImageLike) -> tuple[Image, Image | None]:
-    """Open an image as `open_image` does, but keep what it says about transparency.
-
-    Returns:
-        The colors as they are stored, mode RGB, and the opacity, mode L; None where nothing is transparent.
-    """
-    picture = _open(image)
-    alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
-    return picture.convert("RGB"), None if alpha is None or alpha.getextrema()[0] == 255 else alpha
-
-
 SMOOTH_IN_DRAWINGS = 0.75  # measured: drawings and procedural pictures 0.95 and more, photographs 0.15 to 0.69
 
 
@@ -80,6 +69,17 @@ def looks_like_photograph(image: ImageLike) -> bool:
     gray = np.asarray(picture).astype(np.int32)
     middle, around = gray[1:-1, 1:-1], (gray[:-2, 1:-1], gray[2:, 1:-1], gray[1:-1, :-2], gray[1:-1, 2:])
     return bool((np.abs(4 * middle - sum(around)) <= 4).mean() < SMOOTH_IN_DRAWINGS)
+
+
+def open_cutout(image: ImageLike) -> tuple[Image, Image | None]:
+    """Open an image as `open_image` does, but keep what it says about transparency.
+
+    Returns:
+        The colors as they are stored, mode RGB, and the opacity, mode L; None where nothing is transparent.
+    """
+    picture = _open(image)
+    alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
+    return picture.convert("RGB"), None if alpha is None or alpha.getextrema()[0] == 255 else alpha
 
 
 def _open(image: ImageLike) -> Image:

@@ -6,6 +6,7 @@ that T5 was trained with (``spiece.model``, or embedded in a ComfyUI text encode
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import FlashWorldError
+from ..formats.files import parse_json
 
 SAFE_SENTENCEPIECE = (0, 2, 1)  # before, a crafted model corrupts memory (CVE-2026-1260)
 
@@ -40,6 +42,29 @@ def _failures_of_the_library(message: str) -> Iterator[None]:
         raise FlashWorldError(f"{message}: {str(error)[:200]}") from error
 
 
+def _check_charsmaps(content: object, path: Path) -> None:
+    """Refuse normalization tables the library would panic at, which prints its own stack before it can be caught.
+
+    A table is base64 of: u32 bytes of the trie, the trie (u32 units), UTF-8 text.
+    """
+    if isinstance(content, list):
+        for value in content:
+            _check_charsmaps(value, path)
+    elif isinstance(content, dict):
+        if content.get("type") == "Precompiled":
+            try:
+                data = base64.b64decode(content["precompiled_charsmap"] or "", validate=True)
+                size = int.from_bytes(data[:4], "little")
+                data[4 + size :].decode()
+                usable = len(data) >= 4 and size % 4 == 0 and 4 + size <= len(data)
+            except (KeyError, TypeError, ValueError):
+                usable = False
+            if not usable:
+                raise FlashWorldError(f"{path} is a damaged tokenizer.json: its precompiled_charsmap cannot be read.")
+        for key in ("normalizer", "normalizers"):
+            _check_charsmaps(content.get(key), path)
+
+
 class HuggingFaceTokenizer:
     """A ``tokenizer.json`` of the tokenizers library.
 
@@ -52,7 +77,9 @@ class HuggingFaceTokenizer:
 
         self._path = path = Path(path)
         with _failures_of_the_library(f"{path} is not a tokenizer.json"):
-            self._backend = Backend.from_str(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            _check_charsmaps(parse_json(text, str(path)), path)
+            self._backend = Backend.from_str(text)
             self._backend.no_padding()
             self._backend.no_truncation()
             self.vocab_size = self._backend.get_vocab_size(with_added_tokens=True)

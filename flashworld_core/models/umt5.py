@@ -7,7 +7,6 @@ rows are those of the padded run, at a fraction of the work: a short prompt is 2
 from __future__ import annotations
 
 import dataclasses
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..checkpoints.open import FP8, WeightFile, open_weights
 from ..checkpoints.quantized import is_marker, resolved, scaled_weights
 from ..errors import FlashWorldError
 from ..formats.files import parse_json
+from ..text import get_logger
 from .prompt_cache import PROMPT_CACHE, PromptCache
 from .tokenizer import SentencePieceTokenizer, Tokenizer, open_tokenizer
 
@@ -151,7 +151,7 @@ class TextEncoder:
         return self
 
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 _NOT_WEIGHTS = ("spiece_model", "lm_head.weight")  # the tokenizer in ComfyUI's files, and a whole model's last layer
 _EIGHT_BIT = (*FP8, torch.int8)
 # One tensor under two names; files hold the first, the second, or both.

@@ -18,12 +18,13 @@ from ..cameras import Cameras
 from ..errors import FlashWorldError, check_stop, is_out_of_memory, out_of_memory
 from ..gaussians import Gaussians
 from ..ops.measure import clip_planes
+from ..text import get_logger
 from .antialias import is_antialiased, thinning
 from .backends import BackendFailed
 from .constants import matching_low_pass
 from .normals import normals_from_depth
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Mode = Literal["rgb", "depth", "expected_depth", "alpha", "normal"]
 MODES: tuple[Mode, ...] = ("rgb", "depth", "expected_depth", "alpha", "normal")
@@ -287,7 +288,8 @@ def _announce(name: str, order: Sequence[str], news: bool, wanted: str) -> None:
     reasons = [f"{skipped!r} is not available ({_missing[skipped]})" for skipped in order[: order.index(name)]]
     slower = news and (name not in _ON_GPU or wanted != "auto")
     level = logging.WARNING if slower else logging.INFO
-    logger.log(level, "Rendering with backend %r%s.", name, ": " + ", ".join(reasons) if reasons else "")
+    advice = ' For fast rendering without a GPU: pip install numba (or ".[cpu]").' if name == "torch" and slower else ""
+    logger.log(level, "Rendering with backend %r%s.%s", name, ": " + ", ".join(reasons) if reasons else "", advice)
 
 
 def _plan_chunk(name: str, n: int, cameras: Cameras, device: torch.device, watched: bool) -> int:

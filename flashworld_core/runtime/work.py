@@ -131,11 +131,12 @@ def units(operations: float) -> int:
 
 
 @contextlib.contextmanager
-def in_pieces(progress: Progress, work: int, device: torch.device) -> Iterator[None]:
+def in_pieces(progress: Progress, work: int, device: torch.device, network: object = None) -> Iterator[None]:
     """Do a network pass of ``work`` units, telling ``progress`` how far it is and asking it whether to stop.
 
     On a CPU this happens inside long operations too, which are cut for it (equal up to rounding, and always cut
-    alike); on other devices, which work behind the program's back, before and after the pass.
+    alike); on other devices, which work behind the program's back, and where parts of ``network`` are compiled,
+    which nothing can look into, before and after the pass.
 
     Raises:
         Cancelled: progress wants to stop. What was advanced stays; the caller sets ``progress.done`` back if it tries
@@ -153,10 +154,17 @@ def in_pieces(progress: Progress, work: int, device: torch.device) -> Iterator[N
             progress.advance(min(int(operations / UNIT), work))
 
     progress.check()
-    if device.type == "cpu":
+    if device.type == "cpu" and not _is_compiled(network):
         with _Watched(done):
             yield
     else:
         yield
     progress.done = begin
     progress.advance(work)
+
+
+def _is_compiled(network: object) -> bool:
+    """Whether `nn.Module.compile` was called on a part of it."""
+    if not isinstance(network, torch.nn.Module):
+        return False
+    return any(getattr(module, "_compiled_call_impl", None) is not None for module in network.modules())

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import FlashWorldError
 from ..generators.flashworld.config import FlashWorldConfig
 from ..models.wan_vae import FrameEncoder
-from .config import Optimizer, Recipe, Run
+from .config import Recipe, Run
 from .flashworld.critic import Critic
 from .flashworld.distillation import CrossModeDistillation
 from .flashworld.networks import Data, Networks
@@ -22,6 +20,7 @@ from .flashworld.student import Student
 from .optim import build_adamw
 from .trainer import Player
 
+Shard = Callable[..., None]
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 
 
@@ -31,11 +30,11 @@ class PromptEmbedder:
     def __init__(self, config: FlashWorldConfig, tokenizer, encoder: nn.Module, *, trained: bool):
         self.config, self.tokenizer, self.encoder, self.trained = config, tokenizer, encoder, trained
 
-    def __call__(self, prompt: str) -> Tensor:
-        """[1, L, D], with a graph only where the encoder is being trained."""
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """[B, L, D], with a graph only where the encoder is being trained."""
         ids = self.tokenizer(
-            self.config.prompt_prefix + prompt, truncation=True, max_length=self.config.text_length,
-            padding="max_length", return_tensors="pt",
+            [self.config.prompt_prefix + prompt for prompt in prompts], truncation=True,
+            max_length=self.config.text_length, padding="max_length", return_tensors="pt",
         )  # fmt: skip
         device = next(self.encoder.parameters()).device
         ids = {name: ids[name].to(device) for name in ("input_ids", "attention_mask")}
@@ -57,7 +56,7 @@ def own_text(config: FlashWorldConfig, seed: int = 0):
 
 
 def build_networks(
-    config: FlashWorldConfig, encoder: FrameEncoder, embed: Callable[[str], Tensor], run: Run, *, seed: int,
+    config: FlashWorldConfig, encoder: FrameEncoder, embed: Callable[[Sequence[str]], Tensor], run: Run, *, seed: int,
     text_encoder: nn.Module | None = None, device: torch.device | str = "cpu",
 ) -> Networks:  # fmt: skip
     """Networks with random weights that every process of a run draws alike."""
@@ -71,25 +70,40 @@ def build_networks(
     )  # fmt: skip
 
 
-def pretraining_stage(networks: Networks, data: Data, recipe: Recipe) -> DualModePretraining:
-    """Stage 1 with its player."""
+def pretraining_stage(
+    networks: Networks, data: Data, recipe: Recipe, shard: Shard = lambda module, trained=True: None
+) -> DualModePretraining:
+    """Stage 1 with its player.
+
+    Args:
+        shard: called with each network (`distributed.Sharding`), before its optimizer is built.
+    """
     config = recipe.pretrain
     modules = trained_modules(networks, config)
+    average = _average(modules)
+    for module in modules:
+        shard(module)
+    for module in average:
+        shard(module, trained=False)
     player = Player(
         modules, [(build_adamw(config.optimizer, [modules]), config.optimizer)], clip=config.optimizer.clip,
-        average=_average(modules), average_decay=config.average,
+        average=average, average_decay=config.average,
     )  # fmt: skip
-    return DualModePretraining(networks, data, config, player)
+    there = {source.kind for source in recipe.data}
+    kinds = {name: weight for name, weight in dataclasses.asdict(config.kinds).items() if name in there}
+    return DualModePretraining(networks, data, config, player, kinds)
 
 
 def distillation_stage(
-    networks: Networks, data: Data, recipe: Recipe, teacher: nn.Module | None = None
-) -> CrossModeDistillation:
+    networks: Networks, data: Data, recipe: Recipe, teacher: nn.Module | None = None,
+    shard: Shard = lambda module, trained=True: None,
+) -> CrossModeDistillation:  # fmt: skip
     """Stage 2 with its players.
 
     Args:
         networks: with the weights stage 1 ended at.
         teacher: the frozen transformer; None copies the student's. The fake score starts as a copy of it.
+        shard: as in `pretraining_stage`.
     """
     config = recipe.distill
     teacher = copy.deepcopy(networks.student.transformer) if teacher is None else teacher
@@ -100,9 +114,14 @@ def distillation_stage(
     if networks.student.text_encoder is not None:
         networks.student.text_encoder.requires_grad_(False)
     trained = nn.ModuleList([networks.student.transformer, networks.student.recon_decoder])
+    average = _average(trained)
+    for module in (*trained, critic):
+        shard(module)
+    for module in (*average, teacher):
+        shard(module, trained=False)
     student_player = Player(
         trained, [(build_adamw(config.student, [trained]), config.student)], clip=config.student.clip,
-        average=_average(trained), average_decay=config.average,
+        average=average, average_decay=config.average,
     )  # fmt: skip
     critic_player = Player(
         critic,
@@ -134,30 +153,3 @@ def linear_encoder(config: FlashWorldConfig, images: Tensor) -> tuple[FlashWorld
     encoder = FrameEncoder(vae)
     start_linear(encoder, vae, components)
     return dataclasses.replace(config, vae=vae), encoder
-
-
-def check_teacher(teacher: FlashWorldConfig, student: FlashWorldConfig) -> None:
-    """Refuse a teacher whose transformer or latents are of another size than the student's.
-
-    Raises:
-        FlashWorldError: naming what differs.
-    """
-    for name in ("transformer", "feature_channels", "text_length", "shift"):
-        if getattr(teacher, name) != getattr(student, name):
-            raise FlashWorldError(
-                f"The teacher's {name} is {getattr(teacher, name)}, the student's {getattr(student, name)}; "
-                "stage 2 starts from a checkpoint of stage 1 of the same model."
-            )
-
-
-def read_start(path: str | Path):
-    """A model folder's config and state dicts by part: what a stage starts from."""
-    from ..generators.base import load_model
-
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise FlashWorldError(f"There is nothing to start from at {path}; give a model folder.")
-    return load_model(path)
-
-
-__all__ = ["Optimizer", "build_networks", "distillation_stage", "linear_encoder", "own_text", "pretraining_stage"]

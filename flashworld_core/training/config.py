@@ -47,6 +47,7 @@ class Run:
     Attributes:
         iterations: the stage's length; only they steer, the clock never does.
         batch: samples of an update over all processes.
+        together: samples of a process that go through the networks at once; the others follow, gradients add up.
         seed: of every random number.
         minutes: stop (and save) after this long; 0 for no limit.
         save_every, keep_every: iterations between checkpoints, and between those that are kept for good (0: none).
@@ -56,10 +57,12 @@ class Run:
         recompute_views: recompute decoder, renderer and encoder view by view in backward.
         shard_size: processes that share one copy of the networks; 0 for all.
         threads: CPU threads of a process; 0 leaves torch's choice.
+        workers: processes that load samples ahead, for each process of the run; 0 loads them when they are needed.
     """
 
     iterations: int = 20_000
     batch: int = 64
+    together: int = 1
     seed: int = 0
     minutes: float = 0.0
     save_every: int = 500
@@ -71,6 +74,7 @@ class Run:
     recompute_views: bool = True
     shard_size: int = 0
     threads: int = 0
+    workers: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,17 +88,28 @@ class Conditioning:
 
 
 @dataclasses.dataclass(frozen=True)
+class ClipKinds:
+    """Weights of the kinds of data in stage 1; kinds the recipe has no source of do not count."""
+
+    multiview: float = 2.0
+    video: float = 1.0
+    image: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
 class Pretraining:
     """Stage 1: both modes from one pass (FlashWorld, Eq. 4 and 5).
 
     Attributes:
         rendering_weight: of Eq. 5 beside Eq. 4's 1.
+        rendering_share: share of the updates that have Eq. 5. The others train the multi-view mode alone, which costs a
+            third; stage 2's teacher is nothing else.
         rendering: "mse" in [-1, 1] as in the paper; "rmse" in [0, 1], whose gradient does not fade with the error.
         input_views, novel_views: views Eq. 5 is rendered at, per sample.
         random_background: one color a view; white otherwise.
         full_noise: share of the samples at noise level 1.
         student_levels: share of the samples at the student's own noise levels, where its 3D mode will work.
-        feedback: share of the samples below noise level 1 that get the feedback of a first pass without gradient.
+        feedback: share of the updates whose samples get the feedback of a first pass without gradient.
         detach_latents: the decoder takes the multi-view latents as a constant.
         gradient_weight, color_weight, distance_weight, own_view_weight, redundancy_weight: further terms of the 3D
             mode, 0 in the paper; see `objectives.rendering`.
@@ -104,8 +119,10 @@ class Pretraining:
 
     run: Run = Run()
     optimizer: Optimizer = Optimizer(warmup=1000, decay_from=10_000)
+    kinds: ClipKinds = ClipKinds()
     conditioning: Conditioning = Conditioning()
     rendering_weight: float = 1.0
+    rendering_share: float = 1.0
     rendering: Literal["mse", "rmse"] = "mse"
     input_views: int = 4
     novel_views: int = 4
@@ -156,7 +173,9 @@ class Distillation:
             the paper. ``gradient_weight`` as in stage 1.
         student_input: "rollout" trains on the student's own states; "data" on noisy truths (multi-view data only).
         score_low, score_high: bounds of the noise level of scores.
-        reuse: rollouts the critic takes from the student's latest updates instead of making its own, as a share.
+        rollout_every: critic updates in a row that share one set of rollouts and truths, each with fresh noise; must
+            divide ``critic_updates``, between two of the student's updates. 1 makes fresh ones, as DMD2 does; more is
+            cheaper.
         average: decay of the student's running average, which is sampled and exported.
         normalize: divide the distribution matching gradient by the teacher's error.
     """
@@ -185,7 +204,7 @@ class Distillation:
     student_input: Literal["rollout", "data"] = "rollout"
     score_low: float = 0.02
     score_high: float = 0.98
-    reuse: float = 0.0
+    rollout_every: int = 1
     average: float = 0.99
     normalize: bool = True
     head_width: int = 256
@@ -201,6 +220,7 @@ class Source:
         weight: how often it is drawn beside the others of its kind.
         kind: "multiview", "ood", "image" or "video".
         strides: frames between views, one drawn a clip.
+        simple, hold_out: of ToyWorld, see `toyworld.ToyWorldData`.
     """
 
     name: str = "toyworld"
@@ -208,6 +228,8 @@ class Source:
     weight: float = 1.0
     kind: Literal["multiview", "ood", "image", "video"] = "multiview"
     strides: tuple[int, ...] = (1,)
+    simple: bool = False
+    hold_out: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,3 +63,8 @@ class Draws:
         text = f"{self.seed}/{self.stage}/{self.update}/{self.sample}/{name}"
         number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
         return torch.Generator("cpu").manual_seed(number)
+
+
+def normal(draws: Sequence[Draws], name: str, shape: Sequence[int]) -> Tensor:
+    """Standard normal numbers [B, *shape], those of each sample by its own draws."""
+    return torch.stack([own.normal(name, shape) for own in draws])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from ..text import get_logger
+
+log = get_logger(__name__)
 
 
 class MetricsLog:

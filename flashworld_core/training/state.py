@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import math
 import os
 import shutil
@@ -15,8 +14,9 @@ import torch
 from torch import nn
 
 from ..errors import FlashWorldError
+from ..text import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def warmup_cosine(step: int, total: int, warmup: int, floor: float = 0.02) -> float:
@@ -198,25 +198,84 @@ class OneFile:
         torch.save(player_states(trainer), folder / "state.pt")
 
     def read(self, folder: Path, trainer) -> None:
-        state = load_checkpoint(folder / "state.pt")
-        try:
-            for name, player in trainer.stage.players.items():
-                player.module.load_state_dict(state[name]["module"])
-                if player.average is not None:
-                    player.average.load_state_dict(state[name]["average"])
-                for (optimizer, _), kept in zip(player.optimizers, state[name]["optimizers"], strict=True):
-                    optimizer.load_state_dict(kept)
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise FlashWorldError(f"The checkpoint {folder} does not fit this recipe's networks: {error}") from error
+        load_player_states(folder, trainer)
 
 
 def player_states(trainer) -> dict:
-    """State dicts of every player: module, average, optimizers."""
-    return {
-        name: {
-            "module": player.module.state_dict(),
-            "average": None if player.average is None else player.average.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer, _ in player.optimizers],
+    """State of every player, by parameter name: module, average, optimizers. Sharded tensors stay sharded."""
+    from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
+
+    states = {}
+    for name, player in trainer.stage.players.items():
+        states[name] = {
+            "module": get_model_state_dict(player.module),
+            "average": {} if player.average is None else get_model_state_dict(player.average),
+            "optimizers": {
+                str(i): get_optimizer_state_dict(player.module, optimizer)["state"]
+                for i, (optimizer, _) in enumerate(player.optimizers)
+            },
         }
-        for name, player in trainer.stage.players.items()
-    }
+    return states
+
+
+def load_player_states(folder: Path, trainer) -> None:
+    """Bring the trainer's players to a checkpoint that one process or several wrote.
+
+    Raises:
+        FlashWorldError: a checkpoint that does not fit the networks.
+    """
+    from torch.distributed.checkpoint.state_dict import (
+        StateDictOptions,
+        get_optimizer_state_dict,
+        set_model_state_dict,
+        set_optimizer_state_dict,
+    )
+
+    try:
+        whole = (folder / "state.pt").is_file()
+        if whole:
+            state = load_checkpoint(folder / "state.pt")
+        else:
+            state = player_states(trainer)
+            _read_shards(folder, state)
+        options = StateDictOptions(full_state_dict=whole)
+        for name, player in trainer.stage.players.items():
+            kept = state[name]
+            set_model_state_dict(player.module, kept["module"], options=options)
+            if player.average is not None:
+                set_model_state_dict(player.average, kept["average"], options=options)
+            for i, (optimizer, _) in enumerate(player.optimizers):
+                # Learning rates and betas are the recipe's; only the moments come from the checkpoint.
+                groups = get_optimizer_state_dict(player.module, optimizer)["param_groups"]
+                values = {"state": kept["optimizers"][str(i)], "param_groups": groups}
+                set_optimizer_state_dict(player.module, optimizer, values, options=options)
+    except (RuntimeError, KeyError, ValueError, AssertionError) as error:
+        raise FlashWorldError(f"The checkpoint {folder} does not fit this recipe's networks: {error}") from error
+
+
+def read_average(checkpoint: Path, player: str) -> dict[str, torch.Tensor]:
+    """The state dict of a player's running average in a checkpoint (of its module, where no average is kept)."""
+    if (checkpoint / "state.pt").is_file():
+        state = load_checkpoint(checkpoint / "state.pt")[player]
+        return state["average"] or state["module"]
+    from torch.distributed.checkpoint import FileSystemReader
+
+    metadata = FileSystemReader(str(checkpoint / "shards")).read_metadata()
+    for part in ("average", "module"):
+        prefix = f"{player}.{part}."
+        found = {
+            key: torch.empty(tuple(entry.size), dtype=entry.properties.dtype)
+            for key, entry in metadata.state_dict_metadata.items()
+            if key.startswith(prefix) and hasattr(entry, "size")
+        }
+        if found:
+            _read_shards(checkpoint, found)
+            return {key.removeprefix(prefix): tensor for key, tensor in found.items()}
+    raise FlashWorldError(f"{checkpoint} holds nothing of {player}.")
+
+
+def _read_shards(folder: Path, state: dict) -> None:
+    import torch.distributed as dist
+    import torch.distributed.checkpoint as dcp
+
+    dcp.load(state, checkpoint_id=str(folder / "shards"), no_dist=not dist.is_initialized())

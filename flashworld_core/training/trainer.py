@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import FlashWorldError
+from ..text import get_logger
 from .config import Optimizer, Run
 from .draws import Draws
 from .metrics_log import MetricsLog
 from .optim import clip_gradients, learning_rate, set_learning_rate, update_average
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
+_PROGRESS_SECONDS = 10.0
 _LARGEST_SKIPPED = 20  # updates in a row without finite gradients before the run gives up
 
 
@@ -54,8 +55,15 @@ class Stage(Protocol):
     def turns(self, iteration: int) -> tuple[str, ...]:
         """The players updated in an iteration, in order."""
 
-    def loss(self, player: str, draws: Draws, sample: int) -> tuple[Tensor, dict[str, float]]:
-        """The loss of one sample and what to report of it. ``sample`` counts over the whole run."""
+    def losses(self, player: str, draws: Sequence[Draws]) -> tuple[Tensor, list[dict[str, float]]]:
+        """The losses [B] of samples that are computed together, and what to report of each.
+
+        ``draws[i].sample`` is the sample's number, which counts over the whole run. What steers control flow comes
+        from ``draws[0].of(None)`` alone, so that it is the same for all samples of an update and on all processes.
+        """
+
+    def wanted(self, player: str, draws: Draws) -> tuple[str, int, int] | None:
+        """The key of the sample that `losses` will ask the data for; None for none."""
 
     def state(self) -> dict:
         """What the stage itself has to keep between iterations; empty for most."""
@@ -69,9 +77,8 @@ class World:
 
     rank: int = 0
     size: int = 1
-    reduce_gradients: Callable[[nn.Module], None] = lambda module: None
     any_true: Callable[[bool], bool] = bool
-    mean: Callable[[dict[str, float]], dict[str, float]] = dict
+    gather: Callable[[list], list] = list
 
 
 class Trainer:
@@ -83,7 +90,7 @@ class Trainer:
         checkpoints: saves and restores; None keeps nothing.
         log: where metrics go.
         world: the processes.
-        sheet: called with the iteration every ``run.sheet_every``, on the first process.
+        sheet: called with the iteration every ``run.sheet_every``, on every process.
     """
 
     def __init__(
@@ -107,6 +114,7 @@ class Trainer:
         Ctrl-C and SIGTERM finish the update in progress, save, and return; a second Ctrl-C stops at once.
         """
         run, started, begun_at = self.run, time.monotonic(), self.iteration
+        said = started
         with _stop_signals() as stopped:
             while self.iteration < run.iterations:
                 for name in self.stage.turns(self.iteration):
@@ -116,7 +124,17 @@ class Trainer:
                 out_of_time = run.minutes and time.monotonic() - started > 60 * run.minutes
                 stop = self.world.any_true(bool(stopped) or bool(out_of_time))
                 if self.iteration % run.report_every == 0:
-                    self._report(started, begun_at)
+                    self._report(self._left(started, begun_at))
+                    said = time.monotonic()
+                elif self.world.rank == 0 and time.monotonic() - said > _PROGRESS_SECONDS:
+                    log.info(
+                        "%s %d of %d, %s left",
+                        self.stage.name,
+                        self.iteration,
+                        run.iterations,
+                        self._left(started, begun_at),
+                    )
+                    said = time.monotonic()
                 if self.sheet and run.sheet_every and (self.iteration % run.sheet_every == 0 or last):
                     self.sheet(self.iteration)
                 if self.checkpoints and (stop or last or self.iteration % run.save_every == 0):
@@ -124,6 +142,18 @@ class Trainer:
                 if stop:
                     return False
         return True
+
+    def upcoming(self) -> Iterator[tuple[str, int, int]]:
+        """Keys of the samples that this process will ask its data for from here on, in order."""
+        run, updates = self.run, {name: player.updates for name, player in self.stage.players.items()}
+        share = run.batch // self.world.size
+        for iteration in range(self.iteration, run.iterations):
+            for name in self.stage.turns(iteration):
+                draws = Draws(run.seed, f"{self.stage.name}/{name}", updates[name])
+                first = run.batch * updates[name] + self.world.rank * share
+                updates[name] += 1
+                keys = (self.stage.wanted(name, draws.of(first + k)) for k in range(share))
+                yield from (key for key in keys if key is not None)
 
     def update(self, name: str) -> None:
         """One update of a player: the gradient of its share of the batch, clipped and applied if it is finite."""
@@ -133,14 +163,16 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         first = run.batch * player.updates
         draws = Draws(run.seed, f"{self.stage.name}/{name}", player.updates)
-        values: dict[str, float] = {}
-        for i in range(share):
-            sample = first + world.rank * share + i
-            loss, report = self.stage.loss(name, draws.of(sample), sample)
-            (loss / run.batch).backward()
-            for key, value in report.items():
-                values[key] = values.get(key, 0.0) + float(value) / share
-        world.reduce_gradients(player.module)
+        reports: list[dict[str, float]] = []
+        others = [other.module for key, other in self.stage.players.items() if key != name]
+        # Backward may recompute what forward did, so the others stay frozen until it is through.
+        with _frozen(others):
+            for i in range(0, share, run.together):
+                begin, end = (first + world.rank * share + k for k in (i, min(i + run.together, share)))
+                losses, found = self.stage.losses(name, [draws.of(sample) for sample in range(begin, end)])
+                # Sharded gradients are averaged over processes, and what is wanted is their sum.
+                (losses.sum() * (world.size / run.batch)).backward()
+                reports += found
         norm = clip_gradients(
             [p for o, _ in player.optimizers for g in o.param_groups for p in g["params"]], player.clip
         )
@@ -162,24 +194,39 @@ class Trainer:
                     f"{self.skipped} updates in a row had a loss or gradient that is not finite; "
                     "lower the learning rate, or go on from an earlier checkpoint."
                 )
-        values = world.mean(values)
-        self.metrics.add({f"{name}/{key}": value for key, value in values.items()})
+        reports = world.gather(reports)
+        for key in sorted({key for report in reports for key in report}):
+            values = [report[key] for report in reports if key in report]
+            self.metrics.add({f"{name}/{key}": sum(values) / len(values)})
         self.metrics.add({f"{name}/gradient_norm": norm.item(), f"{name}/skipped": float(not finite)})
 
-    def _report(self, started: float, begun_at: int) -> None:
+    def _report(self, left: str) -> None:
         rates = {
             f"{name}/lr": learning_rate(config, self.iteration, self.run.iterations)
             for name, player in self.stage.players.items()
             for _, config in player.optimizers[:1]
         }
         row = self.metrics.report(self.iteration, **rates)
-        seconds = time.monotonic() - started
-        left = seconds / max(1, self.iteration - begun_at) * (self.run.iterations - self.iteration)
         if self.world.rank == 0:
             shown = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, float) and "/lr" not in k)
-            log.info(
-                "%s %d of %d, %s left  %s", self.stage.name, self.iteration, self.run.iterations, _clock(left), shown
-            )
+            log.info("%s %d of %d, %s left  %s", self.stage.name, self.iteration, self.run.iterations, left, shown)
+
+    def _left(self, started: float, begun_at: int) -> str:
+        seconds = time.monotonic() - started
+        return _clock(seconds / max(1, self.iteration - begun_at) * (self.run.iterations - self.iteration))
+
+
+@contextlib.contextmanager
+def _frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """No gradient for the modules' parameters, though gradients may pass through."""
+    changed = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in changed:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in changed:
+            parameter.requires_grad_(True)
 
 
 def _clock(seconds: float) -> str:

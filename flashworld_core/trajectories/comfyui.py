@@ -22,6 +22,7 @@ from ..geometry import (
 from .keyframes import resample
 
 DEFAULT_FOV_DEGREES = 35.0  # what ComfyUI's own nodes use where a camera names none
+MAX_INFOS = 10_000  # cameras in one value
 
 
 def to_load3d(cameras: Cameras, index: int = 0, focus_distance: float = 1.0) -> dict:
@@ -31,19 +32,31 @@ def to_load3d(cameras: Cameras, index: int = 0, focus_distance: float = 1.0) -> 
         index: which view.
         focus_distance: how far ahead, in world units, the ``target`` is put.
     """
-    c2w = flip_y_and_z(cameras.camera_to_world[index].double().cpu())
-    w, x, y, z = matrices_to_quats(c2w[:3, :3]).tolist()
-    position = c2w[:3, 3]
-    target = position - focus_distance * c2w[:3, 2]
-    return {
-        "position": dict(zip("xyz", position.tolist(), strict=True)),
-        "target": dict(zip("xyz", target.tolist(), strict=True)),
-        "quaternion": {"x": x, "y": y, "z": z, "w": w},
-        "fov": float(vertical_fov_degrees(cameras.intrinsics[index].double(), cameras.height)),
-        "aspect": cameras.width / cameras.height,
-        "zoom": 1.0,
-        "cameraType": "perspective",
-    }
+    index = range(len(cameras))[index]
+    return list_to_load3d(cameras[index : index + 1], focus_distance)[0]
+
+
+def list_to_load3d(cameras: Cameras, focus_distance: float = 1.0) -> list[dict]:
+    """Every view as a LOAD3D_CAMERA dictionary (see `to_load3d`)."""
+    c2w = flip_y_and_z(cameras.camera_to_world.double().cpu())
+    positions = c2w[:, :3, 3]
+    targets = positions - focus_distance * c2w[:, :3, 2]
+    quaternions = matrices_to_quats(c2w[:, :3, :3]).tolist()
+    fovs = vertical_fov_degrees(cameras.intrinsics.cpu().double(), cameras.height).tolist()
+    return [
+        {
+            "position": dict(zip("xyz", position, strict=True)),
+            "target": dict(zip("xyz", target, strict=True)),
+            "quaternion": {"x": x, "y": y, "z": z, "w": w},
+            "fov": fov,
+            "aspect": cameras.width / cameras.height,
+            "zoom": 1.0,
+            "cameraType": "perspective",
+        }
+        for position, target, (w, x, y, z), fov in zip(
+            positions.tolist(), targets.tolist(), quaternions, fovs, strict=True
+        )
+    ]
 
 
 def from_load3d(info: dict, width: int, height: int) -> Cameras:
@@ -74,6 +87,51 @@ def from_load3d(info: dict, width: int, height: int) -> Cameras:
     seen = math.degrees(2 * math.atan(math.tan(math.radians(fov) / 2) / zoom))
     intrinsics = intrinsics_from_vertical_fov(seen, width, height)
     return Cameras(c2w[None].float(), intrinsics[None].float(), width, height)
+
+
+def infos_of(value, name: str = "camera") -> list[dict]:
+    """The cameras of a LOAD3D_CAMERA value, which is one dictionary or, on newer hosts, a list of them.
+
+    Args:
+        name: of the input, for messages.
+
+    Raises:
+        FlashWorldError: something else, an empty list, or one with something else in it.
+    """
+    if isinstance(value, dict):
+        return [value]
+    if not isinstance(value, (list, tuple)):
+        raise FlashWorldError(f"the {name} input needs a LOAD3D_CAMERA, got {type(value).__name__}.")
+    if not 1 <= len(value) <= MAX_INFOS:
+        raise FlashWorldError(f"the {name} input needs 1 to {MAX_INFOS:,} cameras, got a list of {len(value):,}.")
+    for i, info in enumerate(value):
+        if not isinstance(info, dict):
+            raise FlashWorldError(
+                f"the {name} input needs a list of LOAD3D_CAMERA, but number {i} of it is {type(info).__name__}."
+            )
+    return list(value)
+
+
+def cameras_from_load3d(value, width: int, height: int, name: str = "camera") -> Cameras:
+    """Every view of a LOAD3D_CAMERA value (`infos_of`, `from_load3d`), in its order.
+
+    Raises:
+        FlashWorldError: as those; names the number of a camera that cannot be used.
+    """
+    infos = infos_of(value, name)
+    views = []
+    for i, info in enumerate(infos):
+        try:
+            views.append(from_load3d(info, width, height))
+        except FlashWorldError as error:
+            which = name if isinstance(value, dict) else f"{name}[{i}]"
+            raise FlashWorldError(f"{which} cannot be used. {error}") from error
+    return Cameras(
+        torch.cat([view.camera_to_world for view in views]),
+        torch.cat([view.intrinsics for view in views]),
+        width,
+        height,
+    )
 
 
 def _vector(info: dict, key: str, names: str) -> torch.Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from ...flashworld_core.errors import FlashWorldError
 from ...flashworld_core.generators.base import GeneratorInfo
 from ...flashworld_core.models.wan_vae import LatentNorm
+from ...flashworld_core.text import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 VAE_ADVICE = "connect Load VAE with wan2.2_vae.safetensors, or leave the vae input open"
 CLIP_ADVICE = "connect Load CLIP with umt5_xxl and type wan, or leave the clip input open"
@@ -86,13 +87,20 @@ class SocketText:
         return conditioning_rows(self._clip.encode_from_tokens_scheduled(tokens), self._info, "clip", CLIP_ADVICE)
 
 
-def conditioning_rows(conditioning: Any, info: GeneratorInfo, socket: str, advice: str) -> Tensor:
+def conditioning_rows(
+    conditioning: Any,
+    info: GeneratorInfo,
+    socket: str,
+    advice: str,
+    notify: Callable[[str], None] = logger.warning,
+) -> Tensor:
     """[1, L, D] float32 on the CPU from a CONDITIONING, at most as many rows as the model takes.
 
     Args:
         conditioning: ``[[tensor [1, rows, D], {...}], ...]``; of several, the first counts.
         info: the model it is for.
         socket, advice: the input's name and what to connect, for messages.
+        notify: told if there are more texts than the one that is used.
 
     Raises:
         FlashWorldError: not a conditioning, or another width than the model's.
@@ -109,5 +117,5 @@ def conditioning_rows(conditioning: Any, info: GeneratorInfo, socket: str, advic
             f"{expected}" + (f" (UMT5-XXL): {advice}." if expected == 4096 else "; leave the input open.")
         )
     if len(conditioning) > 1 or len(rows) > 1:
-        logger.warning("The %s input holds several texts; only the first is used.", socket)
+        notify(f"The {socket} input holds several texts; only the first is used.")
     return rows[:1, : info.text.text_length].detach().float().cpu()

@@ -23,7 +23,7 @@ _MAX_NAME = 200
 _RESERVED = re.compile(
     r"(con|prn|aux|nul|conin\$|conout\$|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3])", re.IGNORECASE
 )
-_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff<>:"|?*]')
 
 
 def register_model_folder() -> None:
@@ -56,11 +56,14 @@ def model_folder() -> str:
 
 
 def find_model(folder: str, matches: Callable[[str], bool]) -> Path | None:
-    """The first file of one of the host's model folders ("vae", "text_encoders") whose base name ``matches``."""
-    for name in folder_paths.get_filename_list(folder):
-        if matches(os.path.basename(name)):
-            return Path(folder_paths.get_full_path(folder, name))
-    return None
+    """The first of `find_models`; None if there is none."""
+    return next(iter(find_models(folder, matches)), None)
+
+
+def find_models(folder: str, matches: Callable[[str], bool]) -> list[Path]:
+    """The files of one of the host's model folders ("vae", "text_encoders") whose base names ``matches``."""
+    names = [name for name in folder_paths.get_filename_list(folder) if matches(os.path.basename(name))]
+    return [Path(folder_paths.get_full_path(folder, name)) for name in names]
 
 
 def input_files(extensions: Iterable[str], kind: str = "input") -> list[str]:
@@ -110,9 +113,9 @@ def input_fingerprint(name: str) -> str:
     """Changes whenever the file does: for ``fingerprint_inputs``. A name that leads nowhere has one of its own."""
     try:
         path = input_path(name)
-    except FlashWorldError as error:
+        parts = sorted(path.iterdir()) if path.is_dir() else [path]
+    except (FlashWorldError, OSError) as error:  # OSError: a folder that may not be read
         return str(error)
-    parts = sorted(path.iterdir()) if path.is_dir() else [path]
     return "|".join(f"{p.name} {state.st_mtime_ns} {state.st_size}" for p in parts if (state := _state(p)) is not None)
 
 

@@ -7,7 +7,6 @@ Nothing here holds a model: `LoadedModel` is the value on the socket, and goes w
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -21,9 +20,10 @@ from ...flashworld_core.gaussians import Gaussians
 from ...flashworld_core.generators.base import Generator
 from ...flashworld_core.runtime.memory import MemoryPlan
 from ...flashworld_core.runtime.stages import DEFAULT_CHUNK, Stages
+from ...flashworld_core.text import get_logger
 from .layers import use_host_attention, use_host_layers
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 Result = TypeVar("Result")
 _MARGIN = 0.1  # of the free memory that planning leaves alone
 _MORE = 1.5  # times the planned room, where that was too little

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import comfy.model_management
 import comfy.utils
 from comfy.cli_args import args
@@ -11,12 +9,13 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ...flashworld_core.errors import Cancelled, FlashWorldError
+from ...flashworld_core.text import get_logger, printable
 from .api import NodeOutput
 
 TEXT_EVENT = "flashworld.text"  # to the browser: what a running node says now; see web/widgets/result_text.mjs
 TEXT_KEY = "flashworld_text"  # of a node's ui output: the lines that stay
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class NodeRun:
@@ -76,12 +75,14 @@ class NodeRun:
         return progress
 
     def say(self, text: str) -> None:
-        """Show a line of text in the log, and on the node, where it stays after the run."""
+        """Show a line of text (`printable`) in the log, and on the node, where it stays after the run."""
+        text = printable(text)
         self.lines.append(text)
         self.say_now(text)
 
     def say_now(self, text: str) -> None:
         """Show a line of text in the log, and on the node until it says something else."""
+        text = printable(text)
         logger.info("%s: %s", self.title, text)
         if self.node_id is not None:
             send(TEXT_EVENT, {"node": self.node_id, "text": text})

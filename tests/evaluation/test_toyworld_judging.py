@@ -21,7 +21,7 @@ from flashworld_core.evaluation.toyworld import judge
 from flashworld_core.progress import Progress
 from flashworld_core.training.cli import evaluate
 
-SCENES = 3
+SCENES = 2
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,13 @@ CONTRACT = {
     ),
     "FlashWorld_CameraPath": (
         "source:COMBO preset:COMBO amount:FLOAT moves:STRING frames:INT width:INT height:INT field_of_view:FLOAT "
-        "focus_distance:FLOAT easing:COMBO turns:FLOAT keyframes:STRING path_file:COMBO",
-        "FLASHWORLD_TRAJECTORY LOAD3D_CAMERA WAN_CAMERA_EMBEDDING",
+        "focus_distance:FLOAT easing:COMBO turns:FLOAT keyframes:STRING path_file:COMBO "
+        "up:COMBO? dataparser:COMBO? image_width:INT? image_height:INT?",
+        "FLASHWORLD_TRAJECTORY LOAD3D_CAMERA WAN_CAMERA_EMBEDDING LOAD3D_CAMERA",
     ),
     "FlashWorld_LoadCameraPath": (
         "file:COMBO frames:INT width:INT height:INT up:COMBO? dataparser:COMBO? image_width:INT? image_height:INT?",
-        "FLASHWORLD_TRAJECTORY LOAD3D_CAMERA",
+        "FLASHWORLD_TRAJECTORY LOAD3D_CAMERA LOAD3D_CAMERA",
     ),
     "FlashWorld_WanCamera": (
         "trajectory:FLASHWORLD_TRAJECTORY",
@@ -34,13 +35,13 @@ CONTRACT = {
     ),
     "FlashWorld_Generate": (
         "model:FLASHWORLD_MODEL trajectory:FLASHWORLD_TRAJECTORY prompt:STRING seed:INT steps:INT image_index:INT "
-        "size_from:COMBO image:IMAGE? conditioning:CONDITIONING?",
+        "size_from:COMBO image:IMAGE? conditioning:CONDITIONING? mask:MASK?",
         "SPLAT IMAGE LOAD3D_CAMERA",
     ),
     "FlashWorld_ImageToObject": (
-        "model:FLASHWORLD_MODEL image:IMAGE seed:INT steps:INT guidance:FLOAT mask_is:COMBO "
-        "detail_steps:INT mask:MASK?",
-        "SPLAT FIELD IMAGE LOAD3D_CAMERA",
+        "model:FLASHWORLD_MODEL image:IMAGE seed:INT structure_steps:INT detail_steps:INT guidance:FLOAT mask:MASK? "
+        "mask_is:COMBO?",
+        "SPLAT IMAGE LOAD3D_CAMERA FIELD",
     ),
     "FlashWorld_FieldToMesh": ("field:FIELD resolution:INT threshold:FLOAT", "MESH FILE_3D_GLB"),
     "FlashWorld_FieldToSplat": ("field:FIELD resolution:INT min_opacity:FLOAT", "SPLAT"),
@@ -69,7 +70,8 @@ CONTRACT = {
         "SPLAT",
     ),
     "FlashWorld_PreviewScene": (
-        "splat:SPLAT view:STRING width:INT height:INT budget:INT trajectory:FLASHWORLD_TRAJECTORY?",
+        "splat:SPLAT view:STRING width:INT height:INT budget:INT trajectory:FLASHWORLD_TRAJECTORY? "
+        "camera:LOAD3D_CAMERA?",
         "LOAD3D_CAMERA IMAGE",
     ),
 }

@@ -37,11 +37,11 @@ def test_an_object_goes_into_a_scene(
 ) -> None:
     graph = SceneGraph(client.object_info())
     thing = add_object(graph, model)
-    coarse = graph.add("FlashWorld_FieldToSplat", field=thing[1], resolution=32)
+    coarse = graph.add("FlashWorld_FieldToSplat", field=thing[3], resolution=32)
     placed = graph.add(
         "FlashWorld_PlaceObject", scene=graph.splat, object=coarse[0], trajectory=graph.path[0], scale=0.2, pixel_y=0.8
     )
-    seen, around = graph.save(placed[1], "objects/placed"), graph.save(thing[2], "objects/around")
+    seen, around = graph.save(placed[1], "objects/placed"), graph.save(thing[1], "objects/around")
     before = graph.save(graph.views, "objects/before")
     run = client.run(graph)
     assert run.ending == "execution_success", run.error.get("exception_message")
@@ -54,7 +54,7 @@ def test_a_field_becomes_a_mesh_file(
     client: HostClient, object_info: dict[str, Any], host: HostServer, model: str
 ) -> None:
     graph = Graph(client.object_info())
-    mesh = graph.add("FlashWorld_FieldToMesh", field=add_object(graph, model)[1], resolution=32)
+    mesh = graph.add("FlashWorld_FieldToMesh", field=add_object(graph, model)[3], resolution=32)
     saved = graph.add("SaveGLB", mesh=mesh[0], filename_prefix="objects/mesh")
     run = client.run(graph)
     if run.ending != "execution_success":

@@ -177,6 +177,16 @@ def test_the_preview_is_seen_from_the_camera_given(host, node):
     assert image[5, 5].tolist() == [1, 1, 1]
 
 
+def test_of_a_list_of_cameras_the_first_is_the_preview(host, node):
+    turn = make_trajectory("pan:-40", views=3, width=400, height=200, vertical_fov_degrees=50)
+    infos = [to_load3d(turn, i) for i in (1, 2)]
+    output = run(node, prefix="a", camera=infos)
+    assert "The camera input holds 2 cameras; the first is used." in output.ui["flashworld_text"]
+    alone = picture(host)
+    run(node, prefix="a", camera=infos[0])
+    assert torch.equal(picture(host), alone)
+
+
 def test_the_preview_is_seen_from_the_generation_camera(host, node):
     tall = make_trajectory("static", views=1, width=100, height=200, vertical_fov_degrees=70)
     run(node, scene(metadata={**METADATA, FIRST_VIEW: to_load3d(tall)}), prefix="a")

@@ -275,8 +275,56 @@ def test_size_from_the_model(host, model):
     assert run_node(model, path(width=704, height=480), image=cropped, steps=1, size_from="model")[1].shape[1] == 64
 
 
-def test_a_picture_of_another_shape_is_cropped(host, model):
-    assert run_node(model, image=picture(200, 100), steps=1)[1].shape == (VIEWS, HEIGHT, WIDTH, 3)
+def said(host):
+    return [text for text, _ in host.server.texts]
+
+
+def test_a_picture_of_another_shape_is_cropped_and_says_what_would_keep_all(host, model):
+    assert run_node(model, image=picture(800, 600), steps=1)[1].shape == (VIEWS, HEIGHT, WIDTH, 3)
+    told = (
+        "cropped about its center to 600x400, the shape of the views: 50% of it is not used. Views of 72x96 keep all of"
+    )
+    assert any(told in text for text in said(host))
+    host.server.texts.clear()
+    run_node(model, path(width=72, height=96), image=picture(800, 600), steps=1)
+    assert not any("cropped" in text for text in said(host))
+
+
+def test_of_a_batch_the_first_picture_is_used_and_says_so(host, model):
+    batch = torch.cat([picture(), 1 - picture()])
+    splat = run_node(model, image=batch, steps=1)[0]
+    assert torch.equal(splat.sh, run_node(model, image=batch[:1], steps=1)[0].sh)
+    assert [text for text in said(host) if "batch of 2 pictures; only the first is used. For a scene of each" in text]
+    host.server.texts.clear()
+    listed = run_node(model, image=[batch[:1], batch[1:]], steps=1)[0]
+    assert torch.equal(splat.sh, listed.sh) and any("list of 2 pictures" in text for text in said(host))
+
+
+def test_a_mask_lays_the_rest_on_white(host, model):
+    image = picture()
+    mask = torch.zeros(1, HEIGHT, WIDTH)
+    mask[:, 16:48, 24:72] = 1
+    masked = run_node(model, image=image, mask=mask, steps=1)[0]
+    by_hand = torch.where(mask[..., None] > 0, image, 1.0)
+    assert torch.equal(masked.sh, run_node(model, image=by_hand, steps=1)[0].sh)
+    assert any("The mask keeps 25 % of the picture; the rest is laid on white." in text for text in said(host))
+    small = run_node(model, image=image, mask=mask[0, ::4, ::4], steps=1)[0]  # scaled to the picture
+    assert not torch.equal(small.sh, run_node(model, image=image, steps=1)[0].sh)
+    run_node(model, prompt="a", mask=mask, steps=1)
+    assert any("A mask is connected, but no image" in text for text in said(host))
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (torch.zeros(1, 64, 64), "keeps nothing.*Invert Mask"),
+        (torch.ones(1, 4, 4, 3), "must be a MASK"),
+        (torch.full((1, 4, 4), float("nan")), "not finite"),
+    ],
+)
+def test_masks_that_cannot_be_used(host, model, mask, message):
+    with pytest.raises(FlashWorldError, match=message):
+        run_node(model, image=picture(), mask=mask)
 
 
 @pytest.mark.parametrize(("views", "told"), [(8, False), (3, True)])

@@ -30,10 +30,10 @@ def run_node(model, image, seed=1, **more):
 
 def test_an_image_with_transparency_becomes_a_splat(host, model):
     image, mask = cutout_image()
-    splat, _, images, camera = run_node(model, image)
+    splat, images, camera = run_node(model, image)
     assert splat.positions.shape[1] > 100 and images.shape == (8, 128, 128, 3) and camera["position"]["z"] > 0
     assert images.min() < 0.9
-    again = run_node(model, image[..., :3], mask=mask, mask_is="object")[0]
+    again = run_node(model, image[..., :3], mask=mask)[0]
     assert torch.equal(again.positions, splat.positions)  # the mask is the transparency
     core = load_model("trellis-tiny")
     assert core.info.kind == "object"
@@ -44,7 +44,7 @@ def test_steps_and_guidance_reach_the_model(host, model, monkeypatch):
     real = model.model.generate
     monkeypatch.setattr(model.model, "generate", lambda request, run: (seen.append(request), real(request, run))[1])
     image, _ = cutout_image()
-    run_node(model, image, steps=1, detail_steps=2, guidance=0.0)
+    run_node(model, image, structure_steps=1, guidance=0.0)
     assert seen[0].steps == (1, 2) and seen[0].options == {"guidance": 0.0}
     run_node(model, image)
     assert seen[1].steps is None and seen[1].options == {}
@@ -70,11 +70,11 @@ def test_cancel_ends_it(host, model):
     [
         ({"image": cutout_image(channels=3)[0]}, "no transparency and no mask.*give a mask"),
         ({"image": cutout_image()[0] * 0}, "shows no object"),
-        ({"image": cutout_image(channels=3)[0] * torch.nan}, "not finite"),
+        ({"image": cutout_image()[0] * torch.nan}, "not finite"),
         ({"image": torch.zeros(2, 2)}, "image must be an IMAGE"),
-        ({"mask": torch.zeros(1, 40, 40), "mask_is": "object"}, "shows no object"),
+        ({"mask": torch.zeros(1, 40, 40)}, "shows no object"),
         ({"mask": "white"}, "mask must be a MASK"),
-        ({"steps": 300}, "steps must be 1..200"),
+        ({"structure_steps": 300}, "steps must be 1..200"),
     ],
 )
 def test_what_does_not_fit_is_said(host, model, change, message):
@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_said(host, model, change, message):
 
 def test_models_of_scenes_are_sent_to_their_own_node(host):
     loaded = load.LoadModel.execute(load.EMBEDDED).result[0]
-    with pytest.raises(FlashWorldError, match="connect it to Generate Scene"):
+    with pytest.raises(FlashWorldError, match="makes scenes: connect it to Generate Scene"):
         run_node(loaded, cutout_image()[0])
     with pytest.raises(FlashWorldError, match="needs a model"):
         run_node(object(), cutout_image()[0])

@@ -19,7 +19,7 @@ from flashworld_pack.flashworld_core.generators.flashworld.presets import offici
 from flashworld_pack.nodes import load
 from flashworld_pack.nodes import load as model_info
 from flashworld_pack.nodes.comfyui import encoders as parts
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 TINY = EMBEDDED_FOLDERS["tiny"]
 
@@ -121,6 +121,26 @@ def test_the_vae_may_lie_in_the_hosts_folder(host, copied):
     (host.models / "vae").mkdir()
     (copied / "vae.safetensors").rename(host.models / "vae" / "Wan2.2_VAE.safetensors")
     assert run_node("mine.safetensors").model.encoder is not None
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_of_several_text_encoders_the_first_that_can_be_used_is_taken(host, usable):
+    """A file in a quantization that cannot be multiplied out is named, and the next one is tried."""
+    folder = host.models / "text_encoders"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(TINY / "text_encoder" / "tokenizer.json", folder)
+    state = load_file(TINY / "text_encoder" / "model.safetensors")
+    layer = "encoder.block.0.layer.0.SelfAttention.q"
+    marker = torch.tensor(list(json.dumps({"format": "nvfp4"}).encode()), dtype=torch.uint8)
+    quantized = {**state, f"{layer}.comfy_quant": marker, f"{layer}.weight_scale": torch.ones(())}
+    save_file(quantized, folder / "umt5_a_nvfp4.safetensors")
+    save_file(state if usable else quantized, folder / "umt5_b.safetensors")
+    save_file(quantized, folder / "umt5_c.safetensors")
+    info = SimpleNamespace(text=SimpleNamespace(text_dim=96))
+    run = load.NodeRun("x")
+    assert load.find_text_encoder(run, info).name == ("umt5_b.safetensors" if usable else "umt5_c.safetensors")
+    assert len(run.lines) == 2 - usable and "umt5_a_nvfp4.safetensors is not used." in run.lines[0]
+    assert "'nvfp4'" in run.lines[0]
 
 
 def test_without_text_encoder_it_loads_all_the_same(host, copied):

@@ -79,16 +79,16 @@ def test_the_loader_shows_the_license(host, file, monkeypatch):
 
 def test_an_image_becomes_an_object(host, loaded, picture):
     image, mask = picture
-    splat, field, images, camera = ImageToObject.execute(loaded, image, mask=mask).result
+    splat, images, camera, field = ImageToObject.execute(loaded, image, 0, mask=mask).result
     scene = sockets.gaussians_from_splat(splat)
     assert len(scene) > 50 and scene.metadata[FIRST_VIEW] == camera and images.shape == (24, 24, 24, 3)
     view = from_load3d(camera, 24, 24)
     assert view.positions[0, 2] < -1 and torch.allclose(view.camera_to_world[0, :3, :3], torch.eye(3), atol=1e-5)
     assert "CC-BY-NC" in said(host)
     # Load Image's mask is white around the object.
-    again = ImageToObject.execute(loaded, image, mask=1 - mask).result
+    again = ImageToObject.execute(loaded, image, 0, mask=1 - mask).result
     assert torch.equal(again[0].positions, splat.positions) and "Load Image gives it" in said(host)
-    explicit = ImageToObject.execute(loaded, image, mask=1 - mask, mask_is="background").result
+    explicit = ImageToObject.execute(loaded, image, 0, mask=1 - mask, mask_is="background").result
     assert torch.equal(explicit[0].positions, splat.positions)
     assert sockets.field_in(field) is field
 
@@ -96,10 +96,10 @@ def test_an_image_becomes_an_object(host, loaded, picture):
 def test_masks_of_another_size_and_masks_that_say_nothing(host, loaded, picture):
     image, mask = picture
     half = torch.nn.functional.interpolate(mask[None], scale_factor=0.5)[0]
-    ImageToObject.execute(loaded, image, mask=half)
+    ImageToObject.execute(loaded, image, 0, mask=half)
     assert "scaled to the image's 50x40" in said(host)
     host.server.texts.clear()
-    ImageToObject.execute(loaded, image, mask=torch.zeros(1, 64, 64))
+    ImageToObject.execute(loaded, image, 0, mask=torch.zeros(1, 64, 64))
     assert "has no mask" in said(host)
 
 
@@ -117,7 +117,7 @@ def test_masks_of_another_size_and_masks_that_say_nothing(host, loaded, picture)
     ],
 )
 def test_what_image_to_object_refuses(host, loaded, picture, inputs, message):
-    values = {"model": loaded, "image": picture[0], **inputs}
+    values = {"model": loaded, "image": picture[0], "seed": 0, **inputs}
     with pytest.raises(FlashWorldError, match=f"^Image to Object: .*{message}"):
         ImageToObject.execute(**values)
 
@@ -128,13 +128,13 @@ def test_models_in_the_wrong_node_are_sent_to_the_right_one(host, loaded, pictur
         generate.Generate.execute(loaded, path, "a boat", 0, 4, 0)
     scenes = load.LoadModel.execute(load.EMBEDDED).result[0]
     with pytest.raises(FlashWorldError, match="connect it to Generate Scene"):
-        ImageToObject.execute(scenes, picture[0])
+        ImageToObject.execute(scenes, picture[0], 0)
 
 
 def test_cancel_ends_it(host, loaded, picture):
     host.management.interrupted = True
     with pytest.raises(host.management.InterruptProcessingException):
-        ImageToObject.execute(loaded, picture[0], mask=picture[1])
+        ImageToObject.execute(loaded, picture[0], 0, mask=picture[1])
     host.management.interrupted = True
     with pytest.raises(host.management.InterruptProcessingException):
         FieldToSplat.execute(BallField(), 32)

@@ -11,7 +11,7 @@ from flashworld_pack.flashworld_core.errors import FlashWorldError
 from flashworld_pack.flashworld_core.formats.scenes.stream import read_stream
 from flashworld_pack.flashworld_core.gaussians import Gaussians
 from flashworld_pack.flashworld_core.rendering.render import render
-from flashworld_pack.flashworld_core.trajectories.comfyui import from_load3d
+from flashworld_pack.flashworld_core.trajectories.comfyui import from_load3d, to_load3d
 from flashworld_pack.flashworld_core.trajectories.presets import make_trajectory
 from flashworld_pack.nodes import preview, preview_stream, sockets
 from flashworld_pack.nodes.comfyui import api
@@ -32,7 +32,7 @@ def scene(n=400, **metadata) -> Gaussians:
 def run_node(splat, **inputs):
     """(what the browser gets, camera, image)"""
     output = PreviewScene.execute(splat, **{"width": 96, "height": 64, **inputs})
-    assert list(output.ui) == [preview.UI_KEY] and isinstance(output.ui[preview.UI_KEY], list)
+    assert list(output.ui) == [preview.UI_KEY, "flashworld_text"] and isinstance(output.ui[preview.UI_KEY], list)
     json.dumps(output.ui)
     camera, image = output.result
     return output.ui[preview.UI_KEY][0], camera, image
@@ -40,7 +40,7 @@ def run_node(splat, **inputs):
 
 def test_schema_order_is_the_saved_order():
     schema = PreviewScene.GET_SCHEMA()
-    assert [i.id for i in schema.inputs] == ["splat", "view", "width", "height", "budget", "trajectory"]
+    assert [i.id for i in schema.inputs] == ["splat", "view", "width", "height", "budget", "trajectory", "camera"]
     assert [o.display_name for o in schema.outputs] == ["camera", "image"] and schema.is_output_node
     assert all(i.tooltip for i in schema.inputs)
 
@@ -58,6 +58,21 @@ def test_opens_at_the_first_camera_of_the_path(host):
     assert len(shown["cameras"]) == 5 and shown["view"]["position"] == shown["cameras"][0]["position"]
     assert shown["cameras"][0]["vertical_fov_degrees"] == pytest.approx(40, abs=1e-4)
     assert torch.allclose(from_load3d(camera, 96, 64).camera_to_world, path[0].camera_to_world, atol=1e-5)
+
+
+def test_opens_at_a_connected_camera_and_at_the_first_of_a_list(host):
+    path = make_trajectory("orbit:20", views=5, width=96, height=64, vertical_fov_degrees=40)
+    there = make_trajectory("truck:2", views=2, width=96, height=64, vertical_fov_degrees=30)
+    infos = [to_load3d(there, i) for i in (1, 0)]
+    for given in (infos[0], infos):
+        shown, camera, _ = run_node(sockets.splat_from_gaussians(scene()), trajectory=path, camera=given)
+        assert torch.allclose(from_load3d(camera, 96, 64).camera_to_world, there[1].camera_to_world, atol=1e-5)
+        assert shown["view"]["vertical_fov_degrees"] == pytest.approx(30, abs=1e-4) and len(shown["cameras"]) == 5
+    said = [text for text, _ in host.server.texts]
+    assert said == ["The camera input holds 2 cameras; the first is used."]
+    view = '{"position": [0, 0, -1], "quaternion": [1, 0, 0, 0]}'
+    _, camera, _ = run_node(sockets.splat_from_gaussians(scene()), view=view, camera=infos[0])
+    assert camera["position"] == {"x": 0, "y": 0, "z": 1}
 
 
 def test_without_a_path_a_generated_scene_is_seen_from_the_origin_and_another_one_whole(host):

@@ -105,6 +105,21 @@ def test_a_lone_camera(host, splat, path):
     assert RenderViews.execute(splat, 16, 16, 3, camera=info)[0].shape == (3, 16, 16, 3)
 
 
+def test_a_list_of_cameras_is_filmed_as_it_is(host, splat, path):
+    infos = [to_load3d(path, i) for i in range(3)]
+    filmed = RenderViews.execute(splat, 48, 32, camera=infos)[0]
+    torch.testing.assert_close(filmed, RenderViews.execute(splat, trajectory=path)[0], rtol=0, atol=2e-3)
+    assert torch.equal(RenderViews.execute(splat, 48, 32, camera=infos[1:2])[0], filmed[1:2])
+    assert RenderViews.execute(splat, 16, 16, 5, camera=tuple(infos))[0].shape == (5, 16, 16, 3)
+    for broken, message in (
+        ([], "needs 1 to 10,000 cameras, got a list of 0"),
+        ([infos[0], 7], "number 1 of it is int"),
+        ([infos[0], {**infos[1], "cameraType": "orthographic"}], r"camera\[1\] cannot be used. a perspective camera"),
+    ):
+        with pytest.raises(FlashWorldError, match=f"^Render Scene Views: .*{message}"):
+            RenderViews.execute(splat, 48, 32, camera=broken)
+
+
 def test_the_path_wins_over_the_camera_and_says_so(host, splat, path):
     away = to_load3d(make_trajectory("pan:180", views=2, **SIZE), 1)
     image = RenderViews.execute(splat, trajectory=path, camera=away)[0]

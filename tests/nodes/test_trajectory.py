@@ -50,7 +50,7 @@ def test_the_order_of_the_widgets_is_the_saved_workflows(host):
         "source", "preset", "amount", "moves", "frames", "width", "height", "field_of_view", "focus_distance",
         "easing", "turns", "keyframes", "path_file",
     ]  # fmt: skip
-    assert [o.id for o in CameraPath.GET_SCHEMA().outputs] == ["trajectory", "camera", "wan_camera"]
+    assert [o.id for o in CameraPath.GET_SCHEMA().outputs] == ["trajectory", "camera", "wan_camera", "cameras"]
     assert list(inputs_of(LoadCameraPath)) == [
         "file", "frames", "width", "height", "up", "dataparser", "image_width", "image_height",
     ]  # fmt: skip
@@ -98,17 +98,18 @@ def test_wrong_values_name_the_node(host, values, message):
 
 
 def test_the_first_view_comes_out_as_a_camera(host):
-    path, info, _ = camera_path(preset="arc", amount=40.0, focus_distance=3.0, field_of_view=35.0).args
+    path, info, _, infos = camera_path(preset="arc", amount=40.0, focus_distance=3.0, field_of_view=35.0).args
     back = from_load3d(info, **SIZE)
     torch.testing.assert_close(back.camera_to_world[0], path.camera_to_world[0])
     torch.testing.assert_close(back.intrinsics[0], path.intrinsics[0])
     position, target = (torch.tensor([info[key][axis] for axis in "xyz"]) for key in ("position", "target"))
     assert float((position - target).norm()) == pytest.approx(3.0, abs=1e-5)
     assert json.loads(json.dumps(info)) == info
+    assert len(infos) == len(path) and infos[0] == info and infos[3] == to_load3d(path, 3, 3.0)
 
 
 def test_the_wan_camera_has_a_node_of_its_own(host):
-    path, _, moved = camera_path(frames=6).args
+    path, _, moved, _ = camera_path(frames=6).args
     assert "Add the node Wan Camera Embedding" in moved.message
     embedding = run(WanCamera, trajectory=path).args[0]
     assert embedding.shape == (1, 24, 3, 48, 64)
@@ -157,9 +158,27 @@ def test_connected_cameras_are_the_keyframes(host, new_host):
     torch.testing.assert_close(fovs, torch.full((5,), 40.0), rtol=0, atol=1e-3)
 
 
+def test_a_list_of_cameras_is_as_many_keyframes(host):
+    straight = {"cameras": {f"camera{i}": info for i, info in enumerate(infos())}}
+    for lists in ({"camera0": infos()}, {"camera0": infos()[:1], "camera3": infos()[1:]}):
+        path = camera_path(keyframes=KEYS, cameras=lists)[0]
+        assert torch.equal(path.camera_to_world, camera_path(keyframes=KEYS, **straight)[0].camera_to_world)
+    with pytest.raises(FlashWorldError, match=r"camera1\[1\] cannot be used. a perspective"):
+        camera_path(camera0=infos()[0], camera1=[infos()[0], {**infos()[1], "cameraType": "orthographic"}])
+    with pytest.raises(FlashWorldError, match="30,000 cameras are connected"):
+        camera_path(**{f"camera{i}": infos()[:1] * 10_000 for i in range(3)})
+
+
+def test_the_list_of_a_path_makes_the_path_again(host):
+    path, *_, made = camera_path(amount=90.0)
+    again = camera_path(camera0=made)[0]
+    torch.testing.assert_close(again.camera_to_world, path.camera_to_world, rtol=0, atol=2e-3)
+    torch.testing.assert_close(again.intrinsics, path.intrinsics)
+
+
 def test_an_unusable_camera_is_named(host):
     for info, message in (({**infos()[0], "cameraType": "orthographic"}, "perspective"), (5, "LOAD3D_CAMERA, got int")):
-        with pytest.raises(FlashWorldError, match=f"^FlashWorld Camera Path: camera1 .*{message}"):
+        with pytest.raises(FlashWorldError, match=f"^FlashWorld Camera Path: .*camera1 .*{message}"):
             camera_path(camera0=infos()[0], camera1=info)
 
 
@@ -203,7 +222,8 @@ def test_lists_name_files_and_colmap_folders(host, files):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_load_reads_every_format(host, files, kind):
     cameras, names = files
-    path, info = LoadCameraPath.execute(names[kind], 0, 0, 0).args
+    path, info, infos = LoadCameraPath.execute(names[kind], 0, 0, 0).args
+    assert len(infos) == len(path) and infos[0] == info
     torch.testing.assert_close(path.camera_to_world, cameras.camera_to_world, rtol=0, atol=1e-6)
     torch.testing.assert_close(path.intrinsics, cameras.intrinsics, rtol=0, atol=1e-4)
     torch.testing.assert_close(from_load3d(info, **SIZE).camera_to_world, path.camera_to_world[:1])
@@ -223,6 +243,30 @@ def test_camera_path_reads_a_file(host, files):
     torch.testing.assert_close(path.camera_to_world[::2], files[0].camera_to_world, rtol=0, atol=1e-6)
     (host.output / "kept.json").write_bytes((host.input / "a.json").read_bytes())
     assert len(camera_path(source="file", path_file="kept.json [output]")[0]) == 5
+
+
+def test_camera_path_turns_and_moves_a_file_into_the_scenes_world(host):
+    """As Load Camera Path and ``render`` do: the axis that points up, nerfstudio's dataparser, the images' size."""
+    cameras = make_trajectory("orbit:60", views=4, **SIZE)
+    write_cameras(host.input / "a.json", cameras, "inria")
+    parser = {"transform": [[1, 0, 0, 5], [0, 1, 0, 0], [0, 0, 1, 0]], "scale": 0.5}
+    (host.input / "dataparser_transforms.json").write_text(json.dumps(parser))
+    common = {"source": "file", "path_file": "a.json", "frames": 4}
+    for world in ({}, {"up": "z up"}, {"dataparser": "beside the file"}):
+        made = camera_path(**common, **world)[0]
+        loaded = LoadCameraPath.execute("a.json", **world)[0]
+        torch.testing.assert_close(made.camera_to_world, loaded.camera_to_world, rtol=0, atol=1e-6)
+        assert bool(world) != torch.allclose(made.camera_to_world, cameras.camera_to_world, atol=1e-3)
+    frame = {"fl_x": 64.0, "transform_matrix": torch.eye(4).tolist()}
+    (host.input / "b.json").write_text(json.dumps({"frames": [frame], "scale": 2}))
+    with pytest.raises(FlashWorldError, match="on the node image_width"):
+        camera_path(source="file", path_file="b.json")
+    output = camera_path(source="file", path_file="b.json", image_width=128, image_height=96)
+    assert float(output[0].intrinsics[0, 0, 0]) == 32
+    assert any("scale is ignored" in line for line in output.ui["flashworld_text"])
+    for world in ({"up": "x up"}, {"dataparser": "somewhere"}):
+        with pytest.raises(FlashWorldError, match="must be one of"):
+            camera_path(**common, **world)
 
 
 def test_a_file_without_a_size_takes_the_nodes(host):

@@ -100,3 +100,12 @@ def test_what_is_counted_is_what_is_done(small_pieces, monkeypatch):
             network(torch.zeros(1, 3, 20, 30))
         assert calls[-1] == progress.done == turn * (expected // 1000)
     assert calls == sorted(calls) and len(calls) > 10
+
+
+def test_compiled_networks_are_left_whole(small_pieces):
+    network, asked = Network(), []
+    network.linear.compile(backend="eager")
+    progress = Progress(should_stop=lambda: bool(asked.append(1)))
+    with torch.no_grad(), in_pieces(progress, 1, CPU, network):
+        F.scaled_dot_product_attention(*attention())
+    assert len(asked) == 1

@@ -11,7 +11,7 @@ from flashworld_core.training.config import Distillation, Optimizer, Pretraining
 from flashworld_core.training.flashworld.toyworld import ToyWorldData
 
 RUN = Run(iterations=40, batch=1, dtype="float32", save_every=10, report_every=1, sheet_every=0)
-FAST = Optimizer(lr=1e-3, warmup=1)
+FAST = Optimizer(lr=1e-3, warmup=1, schedule="constant")
 
 
 def micro_config():

@@ -49,10 +49,10 @@ def test_pretraining_lowers_its_own_loss_and_touches_the_student_alone():
     stage = pretraining_stage(networks, data, micro_recipe())
     encoder, before = _state(networks.encoder), _state(networks.student.transformer)
     trainer = Trainer(stage, micro_recipe().pretrain.run)
-    losses = [stage.loss("student", DRAWS, 5)[0].item()]
+    losses = [stage.losses("student", [DRAWS])[0].item()]
     for _ in range(12):
         trainer.update("student")
-    losses.append(stage.loss("student", DRAWS, 5)[0].item())
+    losses.append(stage.losses("student", [DRAWS])[0].item())
     assert losses[1] < losses[0]
     assert _same(networks.encoder, encoder) and not _same(networks.student.transformer, before)
     assert networks.encoder.quant_conv.weight.grad is None
@@ -93,13 +93,13 @@ def test_a_critic_update_touches_the_critic_alone(stage):
 
 
 def test_out_of_distribution_data_train_no_head(stage):
-    loss, report = _force(stage, kind="ood").loss("critic", DRAWS, 5)
-    loss.backward()
+    loss, [report] = _force(stage, kind="ood").losses("critic", [DRAWS])
+    loss.sum().backward()
     critic = stage.players["critic"].module
     assert all(p.grad is None for p in critic.head.parameters())
     assert any(p.grad is not None for p in critic.transformer.parameters())
     assert "real_logit" not in report
-    _, report = stage.loss("student", DRAWS, 5)
+    _, [report] = stage.losses("student", [DRAWS])
     assert "fake_logit" not in report and "consistency" in report
 
 
@@ -110,9 +110,9 @@ def test_consistency_holds_the_multiview_head_fixed_and_weighs_a_tenth():
         recipe = micro_recipe(distribution_weight=0.0, student_adversarial_weight=0.0, detach_multiview=detach)
         stage = _force(distillation_stage(networks, data, recipe), task="novel_views", rollout=0)
         networks.student.zero_grad()
-        loss, report = stage.loss("student", DRAWS, 5)
+        loss, [report] = stage.losses("student", [DRAWS])
         assert loss.item() == pytest.approx(0.1 * report["consistency"], rel=1e-6)
-        loss.backward()
+        loss.sum().backward()
         velocity = networks.config.output_layout["velocity"]
         grads[name] = networks.student.transformer.proj_out.weight.grad[velocity].abs().max()
     assert grads["held"] == 0 and grads["free"] > 0
@@ -135,7 +135,7 @@ def test_a_rollout_simulates_the_students_own_steps(steps):
     networks, data = micro_networks()
     scene = data.sample("multiview", 1, 0)
     shape, sigmas = networks.latent_shape(scene), (1.0, 0.9, 0.75, 0.5)
-    views = input_views(networks, scene, DRAWS, with_image=False, with_text=True)
+    views = input_views(networks, [scene], [DRAWS], with_image=[False], with_text=[True])
     calls = []
     denoise, gain = _script(calls, shape)
     made = roll_out(
@@ -146,7 +146,7 @@ def test_a_rollout_simulates_the_students_own_steps(steps):
         sigmas=sigmas,
         task="multiview",
         steps_before=steps,
-        draws=DRAWS,
+        draws=[DRAWS],
         shape=shape,
     )
     assert [call[1] for call in calls] == list(sigmas[: steps + 1])
@@ -166,7 +166,7 @@ def test_a_rollout_in_three_dimensions_feeds_the_encoded_renders_back():
     networks, data = micro_networks()
     scene = data.sample("multiview", 1, 0)
     shape = networks.latent_shape(scene)
-    views = input_views(networks, scene, DRAWS, with_image=True, with_text=True)
+    views = input_views(networks, [scene], [DRAWS], with_image=[True], with_text=[True])
     calls, real = [], networks.denoise(views)
 
     def denoise(x, sigma, feedback):
@@ -175,13 +175,13 @@ def test_a_rollout_in_three_dimensions_feeds_the_encoded_renders_back():
 
     road = networks.road()
     roll_out(
-        denoise, road, views, None, sigmas=(1.0, 0.5), task="input_views", steps_before=1, draws=DRAWS, shape=shape
+        denoise, road, views, None, sigmas=(1.0, 0.5), task="input_views", steps_before=1, draws=[DRAWS], shape=shape
     )
     with torch.no_grad():
         first = real(calls[0][0], 1.0, None)
-        parts = road.gaussians(first.features, first.latents, views)
+        [parts] = road.gaussians(first.features, first.latents, views)
         noise = DRAWS.normal("render_posterior_0", (shape[2], shape[1], *shape[3:]))
-        z = road.render_and_encode(scene_of(parts), views, noise)
+        z = road.render_and_encode([scene_of(parts)], views, noise[None])
     assert torch.allclose(calls[1][2][1], z, atol=1e-5) and torch.allclose(calls[1][2][0], first.features, atol=1e-5)
     assert torch.allclose(calls[1][0], renoise(z, DRAWS.normal("renoise_1", shape), 0.5), atol=1e-5)
 
@@ -190,7 +190,8 @@ def test_novel_views_are_in_the_input_paths_frame_and_hold_the_picture():
     networks, data = micro_networks()
     views_count = networks.config.views
     raw, scene = data.raw("multiview", 2, views_count), data.sample("multiview", 2, views_count)
-    views = input_views(networks, scene, DRAWS, with_image=True, with_text=True)
+    views = input_views(networks, [scene], [DRAWS], with_image=[True], with_text=[True])
+    [views] = views
     novel = novel_views(views, scene)
     _, normalization = normalize_cameras(cameras_to_vectors(raw.cameras))
     expected = normalization.apply(cameras_to_vectors(raw.novel_cameras))
@@ -205,14 +206,14 @@ def test_novel_views_are_in_the_input_paths_frame_and_hold_the_picture():
 def test_recomputing_views_changes_nothing():
     networks, data = micro_networks()
     scene = data.sample("multiview", 1, 0)
-    views = input_views(networks, scene, DRAWS, with_image=True, with_text=True)
+    views = input_views(networks, [scene], [DRAWS], with_image=[True], with_text=[True])
     x = DRAWS.normal("init", networks.latent_shape(scene))
     results = []
     for recompute in (True, False):
         networks.recompute_views = recompute
         networks.student.zero_grad()
         made, road = networks.denoise(views)(x, 1.0, None), networks.road()
-        z = road.render_and_encode(scene_of(road.gaussians(made.features, made.latents, views)), views)
+        z = road.render_and_encode([scene_of(road.gaussians(made.features, made.latents, views)[0])], views)
         (z * torch.linspace(-1, 1, z.numel()).reshape(z.shape)).sum().backward()
         results.append((z.detach(), networks.student.recon_decoder.gs_head.gs_proj.weight.grad.clone()))
     assert torch.allclose(results[0][0], results[1][0], atol=1e-5)
@@ -223,14 +224,14 @@ def test_the_road_is_differentiable_down_to_the_decoders_weights():
     """Finite differences of a function of E(R(Dec)) against its gradient, for the weights that matter most."""
     networks, data = micro_networks(recompute=False)
     scene = data.sample("multiview", 1, 0)
-    views = input_views(networks, scene, DRAWS, with_image=True, with_text=True)
+    views = input_views(networks, [scene], [DRAWS], with_image=[True], with_text=[True])
     x = DRAWS.normal("init", networks.latent_shape(scene))
     with torch.no_grad():
         made = networks.denoise(views)(x, 1.0, None)
     road, bias = networks.road(), networks.student.recon_decoder.gs_head.gs_proj.bias
 
     def value():
-        z = road.render_and_encode(scene_of(road.gaussians(made.features, made.latents, views)), views)
+        z = road.render_and_encode([scene_of(road.gaussians(made.features, made.latents, views)[0])], views)
         return (z * torch.linspace(-1, 1, z.numel()).reshape(z.shape)).sum()
 
     value().backward()

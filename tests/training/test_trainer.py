@@ -42,8 +42,12 @@ class Toy:
     def turns(self, iteration):
         return ("student", "critic") if iteration % 4 == 0 else ("critic",)
 
-    def loss(self, player, draws, sample):
-        self.seen.append((player, draws.update, sample))
+    def losses(self, player, draws):
+        losses, reports = zip(*(self.loss(player, own) for own in draws), strict=True)
+        return torch.stack(losses), list(reports)
+
+    def loss(self, player, draws):
+        self.seen.append((player, draws.update, draws.sample))
         x = draws.normal("x", (5, 3))
         y = self.players[player].module(x)
         target = x[:, :2] if player == "student" else self.players["student"].module(x).detach()
@@ -138,7 +142,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_by_all_optimizers():
 
 def test_a_run_that_never_is_finite_gives_up_with_a_sentence():
     stage = Toy()
-    stage.loss = lambda player, draws, sample: (stage.players[player].module.weight.sum() * math.nan, {})
+    stage.loss = lambda player, draws: (stage.players[player].module.weight.sum() * math.nan, {})
     with pytest.raises(FlashWorldError, match="not finite"):
         Trainer(stage, RUN).train()
 

@@ -60,6 +60,21 @@ def test_before_anything_ran(stand, shots):
     assert stand.evaluate("stand.widget(stand.preview, 'view').hidden") is True
 
 
+def test_what_the_node_says_stands_below_the_viewer(stand, shots):
+    strip = stand.locator("#node").get_by_role("status", name="What this node says")
+    assert not strip.is_visible()
+    said = ["The camera input holds 2 cameras; the first is used."]
+    stand.evaluate("output => stand.preview.onExecuted(output)", {**shown(1000), "flashworld_text": said})
+    wait_for(stand, 1000)
+    assert strip.inner_text() == said[0]
+    node, box = stand.locator("#node").bounding_box(), strip.bounding_box()
+    assert node["y"] < box["y"] and box["y"] + box["height"] <= node["y"] + node["height"]
+    stand.screenshot(path=shots / "preview_says.png")
+    stand.evaluate("output => stand.preview.onExecuted(output)", {**shown(1000), "flashworld_text": []})
+    assert not strip.is_visible()
+    assert stand.evaluate("stand.viewer().figures").startswith("1,000 splats")
+
+
 def test_result_use_this_view_and_snapshot(stand, shots):
     stand.evaluate("output => stand.preview.onExecuted(output)", shown(1000))
     wait_for(stand, 1000)

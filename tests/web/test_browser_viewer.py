@@ -86,6 +86,15 @@ def test_generated_scenes_are_as_soft_as_their_own_views(viewer, shots):
     assert psnr(sharp, reference(gaussians, POSES[1], low_pass=LOW_PASS)) > 42 and psnr(sharp, soft) < 40
 
 
+def test_the_antialiased_filter_thins_what_it_widens(viewer, shots):
+    small = dataclasses.replace(scene(), scales=scene().scales * 0.15, metadata={"filter": "antialiased"})
+    viewer.open("one", small)
+    seen, wanted = viewer.see("one", POSES[1]), reference(small, POSES[1])
+    keep(shots, "antialiased", seen, wanted)
+    assert psnr(seen, wanted) > 42
+    assert psnr(seen, reference(dataclasses.replace(small, metadata={}), POSES[1])) < 30
+
+
 def test_depth_and_opacity_modes(viewer, shots):
     gaussians = scene()
     viewer.open("one", gaussians)

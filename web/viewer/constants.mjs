@@ -42,3 +42,8 @@ export function lowPass(metadata, focal) {
   const ratio = typeof generated === "number" && generated > 0 && generated < Infinity ? focal / generated : 1;
   return LOW_PASS * Math.max(1, ratio) ** 2;
 }
+
+/** Whether a scene's opacities belong to mip-splatting's filter: what the low-pass widens, it thins by as much. */
+export function antialiased(metadata) {
+  return metadata?.filter === "antialiased";
+}

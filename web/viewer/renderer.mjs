@@ -1,5 +1,5 @@
 /** Draws one view of a scene with the shared context, at once or in pieces. */
-import { lowPass } from "./constants.mjs";
+import { antialiased, lowPass } from "./constants.mjs";
 import { AREAS } from "./order.mjs";
 import { MODES, POINT_RADIUS, TILE, WIDTH } from "./shaders.mjs";
 
@@ -205,6 +205,7 @@ export class SplatRenderer {
     gl.uniform2f(at.uSize, view.width, view.height);
     gl.uniform1f(at.uFocal, view.focal);
     gl.uniform1f(at.uLowPass, lowPass(view.soft ? scene.header.metadata : {}, view.focal));
+    gl.uniform1i(at.uAntialiased, antialiased(scene.header.metadata) ? 1 : 0);
     gl.uniform1f(at.uUnit, this.depths[0]);
     gl.uniform1f(at.uNear, view.near);
     gl.uniform1f(at.uFar, view.far);

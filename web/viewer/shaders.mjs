@@ -66,6 +66,7 @@ uniform vec3 uPosition;
 uniform vec2 uSize;
 uniform float uFocal, uNear, uFar;
 uniform float uLowPass; // pixels squared
+uniform bool uAntialiased; // what the low-pass widens it thins by as much
 uniform float uUnit; // of depths, in world units: half floats do not reach far
 layout(location = 0) out uvec4 oShape;
 layout(location = 1) out uvec4 oLook;
@@ -124,6 +125,10 @@ void main() {
     vec3 normal = cross(rx, ry);
     float xx = dot(rx, rx), yy = dot(ry, ry), xy = dot(rx, ry);
     float det = dot(normal, normal) + uLowPass * (xx + yy) + uLowPass * uLowPass;
+    if (uAntialiased) {
+      opacity *= sqrt(dot(normal, normal) / det);
+      if (opacity < ${ALPHA_MIN}) return;
+    }
     xx += uLowPass;
     float a = sqrt(xx);
     factor = vec3(a, xy / a, sqrt(det) / a) * sqrt(2.0 * log(opacity / ${ALPHA_MIN}));

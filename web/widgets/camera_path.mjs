@@ -3,6 +3,7 @@ import { Editor } from "../path/editor.mjs";
 import { PRESETS } from "../path/presets.mjs";
 import { hide, makeRoom } from "./graph.mjs";
 import { GraphContext, isLinked } from "./graph_context.mjs";
+import { addNotes } from "./notes.mjs";
 import { setEditor } from "./registry.mjs";
 import { addSlot } from "./slot.mjs";
 
@@ -16,6 +17,7 @@ READ.push("easing", "turns", "keyframes");
 export function attachCameraPath(node, app, api, slot = addSlot(node)) {
   const widget = (name) => node.widgets?.find((item) => item.name === name);
   hide(widget("keyframes"));
+  addNotes(node, app, api, slot);
   const root = slot.element;
   root.tabIndex = -1;
 

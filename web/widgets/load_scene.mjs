@@ -1,10 +1,12 @@
-/** A button on the Load Scene node that brings a file from the user's computer into ComfyUI's input folder. */
+/** What Load Scene says, and a button that brings a file from the user's computer into ComfyUI's input folder. */
+import { attachResult } from "./result_text.mjs";
 
 const ACCEPT = ".ply,.spz,.sog,.zip,.splat,.ksplat,.glb,.gltf";
 const FOLDER = "splats"; // below the input folder
 
-/** Puts the button on a Load Scene node; files dropped on the node are taken too. `api` is the host's. */
-export function attachLoadScene(node, app, api) {
+/** Fills a Load Scene node; files dropped on it are taken too. `app` and `api` are the host's, `slot` is `addSlot`'s. */
+export function attachLoadScene(node, app, api, slot) {
+  attachResult(node, app, api, slot);
   const picker = Object.assign(document.createElement("input"), { type: "file", accept: ACCEPT });
   const take = async (file) => {
     try {

@@ -1,7 +1,7 @@
 /** What a node's execution gave, also after a change of tabs and a reload of the page. */
 import { allNodes, outputKey } from "./graph.mjs";
 
-const followers = new WeakMap(); // node -> show(output)
+const followers = new WeakMap(); // node -> a list of show(output)
 const listening = new WeakSet(); // hosts that tell us of outputs
 
 /**
@@ -13,7 +13,7 @@ const listening = new WeakSet(); // hosts that tell us of outputs
  *   which repeats itself whenever any node has news
  */
 export function followOutputs(node, app, show) {
-  followers.set(node, show);
+  followers.set(node, [...(followers.get(node) ?? []), show]);
   chain(node, "onExecuted", (output) => output && show(output, true));
   chain(node, "onRemoved", () => followers.delete(node));
   const known = app.nodeOutputs?.[outputKey(node)];
@@ -25,7 +25,7 @@ export function followOutputs(node, app, show) {
     onNodeOutputsUpdated(outputs) {
       for (const other of allNodes(app.rootGraph ?? app.graph)) {
         const output = outputs[outputKey(other)];
-        if (output) followers.get(other)?.(output, false);
+        if (output) for (const show of followers.get(other) ?? []) show(output, false);
       }
     },
   });

@@ -1,6 +1,7 @@
 /** The splat viewer as a widget of the Preview Scene node. */
 import { hide, makeRoom, nodeOfExecution, upstream } from "./graph.mjs";
 import { chain, followOutputs } from "./outputs.mjs";
+import { addNotes } from "./notes.mjs";
 import { addKeyframe, setPreview } from "./registry.mjs";
 import { addSlot } from "./slot.mjs";
 import { createViewer } from "../viewer/viewer.mjs";
@@ -12,6 +13,7 @@ const SAID = 4000; // milliseconds a confirmation stays
 
 /** Puts the viewer on a Preview Scene node of the graph. `app` and `api` are the host's, `slot` is `addSlot`'s. */
 export function attachPreview(node, app, api, slot = addSlot(node)) {
+  addNotes(node, app, api, slot);
   setPreview(node, new Preview(node, app, api, slot));
 }
 

@@ -14,6 +14,7 @@ export const SLOTS = Object.freeze({
   FlashWorld_CleanScene: text(58),
   FlashWorld_ExportScene: text(44),
   FlashWorld_RenderViews: text(44),
+  FlashWorld_LoadScene: text(44),
   FlashWorld_LoadCameraPath: text(44),
   FlashWorld_SaveCameraPath: text(44),
 });

@@ -4,6 +4,7 @@
 |---|---|---|
 | ``flashworld`` | FlashWorld's request JSON | everything |
 | ``nerfstudio`` | ``transforms.json`` | everything |
+| ``nerfstudio_path`` | ``camera_path.json`` of its viewer; read only | one lens angle a view, no principal point |
 | ``inria`` | ``cameras.json`` of the 3DGS trainer | everything |
 | ``colmap`` | folder with ``images`` and ``cameras``, text or binary | everything |
 | ``realestate10k`` | RealEstate10K / CameraCtrl text | no image size, except in a remark of ours |
@@ -13,14 +14,14 @@ Frames, axes and units of each are stated in CONVENTIONS.md.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from ...cameras import Cameras
 from ...errors import FlashWorldError
-from . import colmap, inria, nerfstudio, realestate10k
+from ...text import get_logger
+from . import colmap, inria, nerfstudio, nerfstudio_path, realestate10k
 from . import flashworld_json as flashworld_request
 from .flashworld_json import FlashWorldRequest
 from .parse import check_writable, parse_json, read_text
@@ -28,7 +29,7 @@ from .views import to_cameras
 
 __all__ = ["FORMATS", "FlashWorldRequest", "detect_format", "is_camera_folder", "read_cameras", "write_cameras"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 FORMATS = {
     "flashworld": flashworld_request,
@@ -41,7 +42,7 @@ _IN_FOLDERS = ("transforms.json", "transforms_train.json")  # of datasets withou
 
 
 def detect_format(path: str | os.PathLike) -> str:
-    """Return the key of `FORMATS` for a file or folder, by its content.
+    """Return the key of `FORMATS` for a file or folder, or "nerfstudio_path", by its content.
 
     Raises:
         FlashWorldError: it is none of them, or cannot be read.
@@ -107,6 +108,8 @@ def read_cameras(
         views = realestate10k.parse(content, where, size or view_size, notify)
     elif kind == "inria":
         views = inria.parse(content, where)
+    elif kind == "nerfstudio_path":
+        views = nerfstudio_path.parse(content, where, notify)
     else:
         views = nerfstudio.parse(
             content, where, folder=folder, root=root, size=size, view_size=view_size, notify=notify
@@ -179,18 +182,22 @@ def _load(path: Path) -> tuple[str, dict | list | str | None, Path]:
                 f"{path} must hold a JSON object, not a list (only the 3DGS trainer's cameras.json is a list, of "
                 "objects with position and rotation)."
             )
-        for key, kind in (("frames", "nerfstudio"), ("cameras", "flashworld")):
+        for key, kind in (
+            ("frames", "nerfstudio"),
+            ("cameras", "flashworld"),
+            (nerfstudio_path.KEY, "nerfstudio_path"),
+        ):
             if key in data:
                 return kind, data, path
         keys = ", ".join(sorted(map(str, data))[:8])[:100] or "none"
         raise FlashWorldError(
-            f"{path} is neither a FlashWorld request (key cameras) nor a transforms.json (key frames); its "
-            f"keys: {keys}."
+            f"{path} is neither a FlashWorld request (key cameras) nor a transforms.json (key frames) nor nerfstudio's "
+            f"camera_path.json (key camera_path); its keys: {keys}."
         )
     if realestate10k.recognizes(text):
         return "realestate10k", text, path
     raise FlashWorldError(
-        f"{path} is no camera path this program knows: FlashWorld request JSON, nerfstudio transforms.json, the 3DGS "
-        "trainer's cameras.json, RealEstate10K / CameraCtrl text (19 numbers a line), or a COLMAP model (images and "
-        "cameras, .txt or .bin)."
+        f"{path} is no camera path this program knows: FlashWorld request JSON, nerfstudio's transforms.json or "
+        "camera_path.json, the 3DGS trainer's cameras.json, RealEstate10K / CameraCtrl text (19 numbers a line), or a "
+        "COLMAP model (images and cameras, .txt or .bin)."
     )

@@ -12,7 +12,6 @@ import base64
 import dataclasses
 import io
 import json
-import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import torch
 from ...cameras import Cameras
 from ...errors import FlashWorldError
 from ...geometry import flip_y_and_z, matrices_to_quats, pose
+from ...text import get_logger
 from ..files import exact
 from .image_size import ImageSizes, inside
 from .parse import (
@@ -41,7 +41,7 @@ from .parse import (
     write_texts,
 )
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _EXIF_ORIENTATION = 0x0112
 _BASE64_HEADS = {"iVBORw0KGgo": "png", "/9j/": "jpeg", "UklGR": "webp"}  # how pictures of these kinds begin

@@ -83,8 +83,9 @@ class Lenses:
             self._known[key] = displacement(name, coefficients, lens, size)
         moved = self._known[key]
         if not moved <= LARGE * math.hypot(*size):
+            much = f"by up to {moved:.0f} pixels" if math.isfinite(moved) else "without bound"
             raise FlashWorldError(
-                f"{here}: the lens ({name}) distorts by up to {moved:.0f} pixels in images of {size[0]}x{size[1]}, "
+                f"{here}: the lens ({name}) distorts {much} in images of {size[0]}x{size[1]}, "
                 "too much for a pinhole camera; undistort the images first (colmap image_undistorter)."
             )
         if moved > self.largest:

@@ -28,6 +28,7 @@ class FileViews:
         names: of the images, which give the order; None keeps the order of the file.
         up: the world's axis that points up, where the format defines it ("z"), else None.
         applied: (4x4 matrix, scale) its writer applied to the world of the reconstruction, if it says so.
+        trained: the world is that of a scene trained by nerfstudio already, so no dataparser transforms apply.
         distortion: of each view, as `lens.Lenses.check` answers; None: pinholes all. `Cameras` have none.
     """
 
@@ -38,6 +39,7 @@ class FileViews:
     up: str | None = None
     applied: tuple[Tensor, float] | None = None
     distortion: list[tuple[str, dict[str, float]] | None] | None = None
+    trained: bool = False
 
 
 def to_cameras(
@@ -61,6 +63,9 @@ def to_cameras(
         notify: told what is left out.
     """
     poses = views.camera_to_world
+    if views.trained and dataparser_file is not None:
+        notify(f"{where} is in the world of the trained scene already; {dataparser.NAME} is not used.")
+        dataparser_file = None
     if dataparser_file is not None:
         poses = _moved(poses, *dataparser.read(dataparser_file, views.applied))
         up = dataparser.UP

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,9 @@ from ...errors import FlashWorldError
 
 if TYPE_CHECKING:
     from ...gaussians import Gaussians
+    from .row_store import Limit
+
+logger = logging.getLogger(__name__)
 
 _HEAD_BYTES = 1 << 16  # looked at to tell what a file is
 
@@ -28,6 +33,7 @@ class SceneFormat:
         write: ``write(path, gaussians, *, progress, should_stop, <options>)``; None: cannot be written.
         info: ``info(path) -> dict`` of JSON values; None: cannot be read.
         options: further keyword arguments of ``write``.
+        plain: files hold Gaussians and nothing about them.
     """
 
     title: str
@@ -37,6 +43,7 @@ class SceneFormat:
     write: str | None
     info: str | None
     options: tuple[str, ...] = ()
+    plain: bool = False
 
 
 # In the order of detection: the surest signs first, .splat, which has none, last.
@@ -94,6 +101,7 @@ FORMATS = {
         ".ksplat:write_ksplat",
         ".ksplat_read:ksplat_info",
         ("sh_degree", "axes", "level"),
+        plain=True,
     ),
     "splat": SceneFormat(
         ".splat",
@@ -103,6 +111,7 @@ FORMATS = {
         ".splat:write_splat",
         ".splat:splat_info",
         ("axes",),
+        plain=True,
     ),
     "html": SceneFormat(
         "web page",
@@ -150,13 +159,21 @@ def detect_scene(path: str | os.PathLike) -> str | None:
     return None
 
 
-def read_scene(path: str | os.PathLike, **options) -> Gaussians:
+def read_scene(path: str | os.PathLike, *, limit: Limit | None = None, **options) -> Gaussians:
     """Read a scene of any format; ``options`` go to the format's reader: frame, invalid, progress, should_stop.
+
+    Args:
+        limit: what is to stay of the scene. From a PLY nothing else is kept in memory at any time; other formats are
+            unpacked first.
 
     Raises:
         FlashWorldError: no scene file, or what the reader raises.
     """
-    return _function(FORMATS[_known(path)].read)(path, **options)
+    name = _known(path)
+    if limit is not None and name == "ply":
+        return _function(FORMATS[name].read)(path, limit=limit, **options)
+    scene = _function(FORMATS[name].read)(path, **options)
+    return scene if limit is None else limit.of(scene)
 
 
 def scene_info(path: str | os.PathLike) -> dict:
@@ -169,22 +186,36 @@ def scene_info(path: str | os.PathLike) -> dict:
     return _function(FORMATS[_known(path)].info)(path)
 
 
-def write_scene(path: str | os.PathLike, gaussians: Gaussians, format: str | None = None, **options) -> None:
+def write_scene(
+    path: str | os.PathLike,
+    gaussians: Gaussians,
+    format: str | None = None,
+    notify: Callable[[str], None] = logger.warning,
+    **options,
+) -> None:
     """Write a scene; ``options`` go to the format's writer: progress, should_stop, and what `FORMATS` lists.
 
     Args:
         path: the file.
         gaussians: the scene.
         format: name in `FORMATS`; None: by the extension of ``path``.
+        notify: told, in a sentence, if what changes the picture is lost.
 
     Raises:
         FlashWorldError: an unknown format or extension, an option the format does not have, or what the writer raises.
     """
+    from ...gaussians import FILTER  # here: help texts need this table, and not torch
+
     known = FORMATS[check_format(format) if format is not None else format_of_name(path)]
     for name in options:
         if name not in (*known.options, "progress", "should_stop"):
             has = ", ".join(known.options) or "none"
             raise FlashWorldError(f"{known.title} files have no option {name!r}; they have: {has}.")
+    if known.plain and gaussians.metadata.get(FILTER) == "antialiased":
+        notify(
+            f"{known.title} files cannot say that a scene was made with an antialiased filter: viewers will show "
+            "small Gaussians too bright. PLY, SPZ, SOG and glTF say it."
+        )
     _function(known.write)(path, gaussians, **options)
 
 

@@ -33,6 +33,7 @@ from .ply_header import (
     written_names,
 )
 from .ply_rows import RowReader, activate
+from .row_store import Limit
 from .rows import LOG_SCALE_FLOOR, signs_of_axes, turned
 
 CHUNK_BYTES = 2 << 20  # small enough for a core's cache, large enough for few calls
@@ -112,6 +113,7 @@ def read_ply(
     *,
     frame: Literal["auto", "opencv", "opengl"] = "auto",
     invalid: Literal["drop", "error"] = "drop",
+    limit: Limit | None = None,
     progress=None,
     should_stop=None,
 ) -> Gaussians:
@@ -130,6 +132,7 @@ def read_ply(
             z up, turned so that -y is up, where another writer's comment says so (nerfstudio); else "opencv".
         invalid: rows with a NaN or an infinite value (after activation) are dropped and counted in the log, or
             an error.
+        limit: what is to stay of the rows; memory is that of what stays, and a little, whatever the size of the file.
         progress: called as ``progress(done, total)`` in rows, after each chunk.
         should_stop: asked before each chunk.
 
@@ -152,7 +155,9 @@ def read_ply(
             y_up = rows.layout.kind == "flashworld" or AXES_COMMENTS["y-up"] in comments
             turn = frame == "opengl" or (frame == "auto" and y_up)
             metadata = {**metadata_from_comments(comments, where), **_told(rows.layout, comments)}
-            scene = activate(rows, metadata, turn=turn, invalid=invalid, progress=progress, should_stop=should_stop)
+            scene = activate(
+                rows, metadata, turn=turn, invalid=invalid, limit=limit, progress=progress, should_stop=should_stop
+            )
             z_up = frame == "auto" and not turn and told_by_comments(comments).get("up") in ("z", "+z")
             return upright(scene, "z") if z_up else scene
     except OSError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import re
 from collections import Counter
@@ -15,8 +14,9 @@ import numpy as np
 
 from ...errors import FlashWorldError
 from ...gaussians import SH_COEFFICIENTS
+from ...text import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 HEADER_LIMIT = 1 << 20  # bytes; a header beyond this is no scene's
 METADATA_LIMIT = 6000  # bytes; some viewers look for end_header in the first 10 KB only
 _METADATA_LINE = 200  # characters; some C readers have short line buffers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 from collections.abc import Iterator
 from itertools import islice
@@ -16,9 +15,11 @@ from ...gaussians import Gaussians
 from ...ops.measure import oversized_warning
 from ...ops.transform import transform
 from ...sh import rgb_to_dc
+from ...text import get_logger
 from .ply_header import PlyElement, PlyLayout, gaussian_layout, parse_ply_header
+from .row_store import Limit, RowStore
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _ASCII_CHUNK_ROWS = 4096
 
@@ -184,7 +185,14 @@ class RowReader:
 
 
 def activate(
-    rows: RowReader, metadata: dict, *, turn: bool, invalid: str, progress=None, should_stop=None
+    rows: RowReader,
+    metadata: dict,
+    *,
+    turn: bool,
+    invalid: str,
+    limit: Limit | None = None,
+    progress=None,
+    should_stop=None,
 ) -> Gaussians:
     """All rows as `Gaussians`: sigmoid, exp, unit quaternions, colors coefficient-major.
 
@@ -193,40 +201,37 @@ def activate(
         metadata: goes into the result.
         turn: the file's world is OpenGL's; turn it half around x.
         invalid: "drop" or "error" for rows that are not finite.
+        limit: what is to stay of them.
         progress, should_stop: as `ply.read_ply`.
     """
-    total, k = rows.count, rows.layout.coefficients
-    shapes = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "sh": (k, 3)}
-    # numpy asks Linux for huge pages where torch does not: the first touch of a scene is 40 % faster.
-    out = {name: np.empty((total, *shape), np.float32) for name, shape in shapes.items()}
-    done = kept = 0
+    total = rows.count
+    store = RowStore(total, rows.layout.coefficients, limit)
+    done = dropped = 0
     for matrix, columns in rows.chunks():
         check_stop(should_stop)
-        n = len(matrix)
-        part = {name: array[kept : kept + n] for name, array in out.items()}
-        with np.errstate(all="ignore"):
-            _fill(part, matrix, columns, rows.layout)
-            if turn:
-                _turn(part)
-            odd = not np.isfinite(sum(array.sum() for array in part.values()))
-        if odd:  # a NaN, an infinity, or just a sum that overflowed
-            keep = np.logical_and.reduce([np.isfinite(a.reshape(n, -1)).all(axis=1) for a in part.values()])
-            if invalid == "error" and not keep.all():
-                raise FlashWorldError(
-                    f"{rows.where}: vertex row {done + int(np.argmin(keep))} is not finite; "
-                    f'read with invalid="drop" to leave it out.'
-                )
-            for name, array in part.items():
-                out[name][kept : kept + int(keep.sum())] = array[keep]
-            n_kept = int(keep.sum())
-        else:
-            n_kept = n
-        kept, done = kept + n_kept, done + n
+        for piece, part in store.pieces(len(matrix)):
+            n = piece.stop - piece.start
+            with np.errstate(all="ignore"):
+                _fill(part, matrix[piece], columns, rows.layout)
+                if turn:
+                    _turn(part)
+                odd = not np.isfinite(sum(array.sum() for array in part.values()))
+            keep = None
+            if odd:  # a NaN, an infinity, or just a sum that overflowed
+                keep = np.logical_and.reduce([np.isfinite(a.reshape(n, -1)).all(axis=1) for a in part.values()])
+                if invalid == "error" and not keep.all():
+                    raise FlashWorldError(
+                        f"{rows.where}: vertex row {done + int(np.argmin(keep))} is not finite; "
+                        f'read with invalid="drop" to leave it out.'
+                    )
+                dropped += n - int(keep.sum())
+            store.accept(n, keep)
+            done += n
         if progress is not None:
             progress(done, total)
-    if kept < total:
-        log.warning("%s: dropped %d of %d Gaussians that are not finite.", rows.where, total - kept, total)
-    scene = Gaussians(**{name: torch.from_numpy(array[:kept]) for name, array in out.items()}, metadata=metadata)
+    if dropped:
+        log.warning("%s: dropped %d of %d Gaussians that are not finite.", rows.where, dropped, total)
+    scene = store.scene(metadata)
     if (warning := oversized_warning(scene)) is not None:
         log.warning("%s: %s", rows.where, warning)
     return scene

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-import logging
 import os
 import threading
 from collections import deque
@@ -19,8 +18,9 @@ import torch
 
 from ...errors import FlashWorldError, check_stop
 from ...gaussians import SH_COEFFICIENTS, Gaussians
+from ...text import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 LOG_SCALE_FLOOR = -27.631  # log(1e-12): a scale of 0 stays a finite number
 _MAX_WORKERS = 4  # more do not help: the bytes pass through one file

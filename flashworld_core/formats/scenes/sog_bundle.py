@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from ...errors import FlashWorldError
+from ..files import check_member
 from .rows import check_expansion
 
 _META_LIMIT = 8 << 20  # bytes; 15 kB is usual
@@ -85,6 +86,7 @@ class SogBundle:
             raise FlashWorldError(f"{self.where}: {name[:80]!r} is missing in the ZIP.")
         if limit is not None and info.file_size > limit:
             raise FlashWorldError(f"{self.where}: {name} is too large.")
+        check_member(info, self.size, self.where)
         check_expansion(8 * info.file_size, self.size, f"{self.where}: {name[:80]}")
         try:
             return self._zip.read(info)

@@ -14,7 +14,6 @@ its dtype and device.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,13 +21,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ...checkpoints.assign import assign, check_names_and_shapes, expected_shapes, single_precision_names
+from ...checkpoints.assign import (
+    assign,
+    check_floating_point,
+    check_names_and_shapes,
+    expected_shapes,
+    single_precision_names,
+)
 from ...checkpoints.identify import FileKind, identify, open_model_weights, wrong_file
 from ...checkpoints.manifest import METADATA_KEY, TEXT_FILES, TEXT_FOLDERS, Manifest
 from ...checkpoints.open import WeightFile
 from ...checkpoints.quantized import resolved, scaled_weights
 from ...errors import FlashWorldError, check_stop
 from ...models.wan_vae import find_vae, load_frame_encoder, missing_vae
+from ...text import get_logger
 from .checkpoint_names import PARTS
 from .config import FlashWorldConfig
 from .pipeline import NAME, FlashWorldModel
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
     from ...models.umt5 import TextEncoder
     from ...models.wan_vae import FrameEncoder
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_POSITIONS = 65536  # rotary positions per axis; their tables are the one thing built before a file is read
 
@@ -261,7 +267,7 @@ def keep_quantized(weights: WeightFile, modules: dict[str, nn.Module]) -> Weight
 
 
 def check_parts(weights: WeightFile, modules: dict[str, nn.Module]) -> None:
-    """Check the names and shapes of both parts against the file's.
+    """Check the names, shapes and number formats of both parts against the file's.
 
     What else a training checkpoint carries (optimizers, averages) is left alone.
     """
@@ -270,6 +276,7 @@ def check_parts(weights: WeightFile, modules: dict[str, nn.Module]) -> None:
     if others := sorted({name.split(".", 1)[0] for name in weights.entries if name not in found}):
         logger.info("%s also holds %s, which is not used.", weights.path, ", ".join(others))
     check_names_and_shapes(expected, found, "FlashWorld model", weights.path)
+    check_floating_point(weights, expected)
 
 
 def find_text_encoder(folder: Path) -> Path | None:

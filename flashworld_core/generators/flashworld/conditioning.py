@@ -15,7 +15,8 @@ from ...cameras import Cameras
 from ...errors import FlashWorldError, check_stop
 from ...flow.schedule import Schedule, shifted_schedule
 from ...gaussians import FOCAL_PX, PROMPT_SHA256, SCENE_SCALE, TIMESTEP_INDICES, TRAJECTORY_SHA256, Gaussians
-from ...media.images import open_image
+from ...media.cutout import check_mask, cut_out
+from ...media.images import WHITE, open_image
 from ...rendering.constants import mean_focal
 from .cameras import WorldFrame, camera_to_world_matrices, normalize_path, path_hash, vectors_to_cameras
 from .config import FlashWorldConfig
@@ -28,6 +29,7 @@ SCHEDULE_ENTRIES = 1000
 TEXT_EMBEDS = "text_embeds"  # option: [1, L, D] embedding in place of the text encoder's
 NOISE = "noise"  # option: a `flow.noise.NoiseSource` in place of the seed's
 OPTIONS = (TEXT_EMBEDS, NOISE)
+_FINER = 4  # times the views' size: what masks are applied at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +106,11 @@ def prepare_request(
     if request.images:
         image_index = request.images[0].view
         pixels, crop = prepare_image(
-            request.images[0].image, width, height, cameras_size=(cameras.width, cameras.height)
+            request.images[0].image,
+            width,
+            height,
+            cameras_size=(cameras.width, cameras.height),
+            mask=request.images[0].mask,
         )
     cameras = crop.adjust_intrinsics(cameras)
     vectors, cameras, frame = normalize_path(cameras, request.views)
@@ -295,7 +301,11 @@ def part_cameras_see(
 
 
 def prepare_image(
-    image: ImageLike, width: int, height: int, cameras_size: tuple[int, int] | None = None
+    image: ImageLike,
+    width: int,
+    height: int,
+    cameras_size: tuple[int, int] | None = None,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Crop]:
     """Crop and scale a picture to the model's input.
 
@@ -307,6 +317,7 @@ def prepare_image(
         width: target width in pixels.
         height: target height in pixels.
         cameras_size: size the cameras speak of; the image is first cropped to their shape (`part_cameras_see`).
+        mask: [H, W] in [0, 1] of the upright picture's size; what lies outside of it becomes white too.
 
     Returns:
         The image [3, height, width] float32 in [-1, 1] on the CPU, and the `Crop` that made it, whose source is the
@@ -316,13 +327,20 @@ def prepare_image(
         FlashWorldError: unreadable, damaged, too large, or not an image.
     """
     picture = open_image(image)
+    if mask is not None:
+        check_mask(mask, *picture.size)
     if cameras_size is not None:
         part = part_cameras_see(picture.size, cameras_size, (width, height))
         picture = picture if part == (0, 0, *picture.size) else picture.crop(part)
+        mask = None if mask is None else mask[part[1] : part[3], part[0] : part[2]]
     crop = Crop.centered(picture.width, picture.height, width, height)
     from PIL import Image
 
     box = (crop.left, crop.top, crop.left + crop.box_width, crop.top + crop.box_height)
-    resized = picture.crop(box).resize((width, height), Image.Resampling.BICUBIC)
+    kept = picture.crop(box)
+    if mask is not None:
+        cropped = mask[box[1] : box[3], box[0] : box[2]]
+        kept = cut_out(kept, cropped, WHITE, (_FINER * width, _FINER * height))
+    resized = kept.resize((width, height), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
     return pixels.to(torch.float32) / 255 * 2 - 1, crop

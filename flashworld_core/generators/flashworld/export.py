@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ from ...checkpoints.quantized import SCALE, scaled_weights
 from ...checkpoints.write import nbytes, write_safetensors
 from ...errors import FlashWorldError
 from ...formats.files import atomic_writer
+from ...text import get_logger
 from .checkpoint import build_parts, check_parts, config_of, open_checkpoint
 from .config import FlashWorldConfig
 from .pipeline import NAME
@@ -30,7 +30,7 @@ from .quantization import read_stored, stored_tensors
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def convert(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -18,6 +17,7 @@ from ...models.umt5 import TextSpec
 from ...runtime.compile import compile_blocks
 from ...runtime.memory import MemoryPlan
 from ...runtime.stages import ResidentStages, Stages, module_device
+from ...text import get_logger
 from ..base import Generation, GeneratorInfo, Request, RunOptions
 from .conditioning import NOISE, TEXT_EMBEDS, Prepared, check_request, prepare_request, rendering_cameras
 from .config import FlashWorldConfig
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .gaussian_decoder import GaussianDecoder
     from .transformer import FlashWorldTransformer
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 NAME = "flashworld"  # in manifests and in the table of generators
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from ...media.images import looks_like_photograph, open_image
@@ -37,7 +38,7 @@ def remarks(config: FlashWorldConfig, request: Request) -> list[str]:
     cameras = request.cameras.width, request.cameras.height
     if request.images:
         picture = open_image(request.images[0].image)
-        said += _crops(picture.size, cameras, size)
+        said += _crops(config, picture.size, cameras, size)
         if "photograph" in limits and looks_like_photograph(picture):
             said.append(limits["photograph"])
         return said
@@ -51,7 +52,9 @@ def remarks(config: FlashWorldConfig, request: Request) -> list[str]:
     return said
 
 
-def _crops(source: tuple[int, int], cameras: tuple[int, int], size: tuple[int, int]) -> list[str]:
+def _crops(
+    config: FlashWorldConfig, source: tuple[int, int], cameras: tuple[int, int], size: tuple[int, int]
+) -> list[str]:
     """What of a picture is left out; sizes as in `conditioning.part_cameras_see`."""
     left, top, right, bottom = part_cameras_see(source, cameras, size)
     part = right - left, bottom - top
@@ -66,7 +69,32 @@ def _crops(source: tuple[int, int], cameras: tuple[int, int], size: tuple[int, i
         ]
     if lost <= _NOTABLE:
         return []
+    better = size_that_keeps(config, source, size[0] * size[1])
+    whole = _kept_by_crop(source, better)
+    much = "all of it" if whole > 0.995 else f"{whole:.0%} of it"
     return [
         f"The picture ({source[0]}x{source[1]}) is cropped about its center to {kept[0]}x{kept[1]}, the shape of the "
-        f"views: {lost:.0%} of it is not used. Views of its own shape keep all of it."
+        f"views: {lost:.0%} of it is not used. Views of {better[0]}x{better[1]} keep {much}."
     ]
+
+
+def size_that_keeps(config: FlashWorldConfig, source: tuple[int, int], area: int) -> tuple[int, int]:
+    """Width and height the model can make, of about ``area`` pixels, that keep most of an image of size ``source``."""
+    rows, columns = config.size_multiple
+    best, best_loss = (columns, rows), math.inf
+    for height in range(rows, rows * config.max_positions + 1, rows):
+        width = min(max(round(height * source[0] / source[1] / columns), 1), config.max_positions) * columns
+        off = abs(math.log(width * height / area))
+        # Half as many pixels weigh as much as a loss of 7 %: a size near the one asked for, if it keeps nearly all.
+        loss = 1 - _kept_by_crop(source, (width, height)) + 0.1 * off
+        if loss < best_loss:
+            best, best_loss = (width, height), loss
+        if width * height > 4 * area:
+            break
+    return best
+
+
+def _kept_by_crop(source: tuple[int, int], size: tuple[int, int]) -> float:
+    """Part of an image's area that lies in the largest box of the shape ``size``."""
+    ratio = source[0] * size[1] / (source[1] * size[0])
+    return min(ratio, 1 / ratio)

@@ -38,12 +38,12 @@ from ...runtime.work import in_pieces, units
 from .cameras import raymaps
 from .conditioning import Conditions, rendering_cameras
 from .config import FlashWorldConfig
-from .inference import TextKeys
 from .work import work_of
 
 if TYPE_CHECKING:
     from ...models.wan_vae import FrameEncoder
     from .gaussian_decoder import GaussianDecoder
+    from .inference import TextKeys
     from .transformer import FlashWorldTransformer
 
 
@@ -236,7 +236,7 @@ class FewStepSampler:
                 state.feedback = None  # written; what it held is free for the pass
                 if state.text is None:
                     state.text = self.transformer.text_keys(conditions.text.to(device))
-                with in_pieces(report, share, device):
+                with in_pieces(report, share, device, self.transformer):
                     velocity, features = self.transformer(state.network_input, timestep.to(device), state.text)
                 _require_finite("transformer", self.transformer, velocity, features)
                 return x0_from_velocity(state.x, velocity, sigma), features

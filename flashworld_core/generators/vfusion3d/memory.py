@@ -7,6 +7,7 @@ import functools
 import torch
 
 from ...checkpoints.assign import expected_shapes
+from ...errors import FlashWorldError
 from ...models.triplane_field import POINTS_PER_PASS
 from ...ops.field_to_gaussians import RESOLUTION
 from ...runtime.memory import MemoryPlan, StageMemory, peak_bytes
@@ -25,8 +26,19 @@ def memory_plan(
     dtype: torch.dtype | None = None,
     device_type: str = "cuda",
     views_per_chunk: int | None = None,
+    renderer: str = "auto",
+    stored: torch.dtype | None = None,
 ) -> MemoryPlan:
-    """Plan the memory of a run; the size of an object's result does not depend on views and their size."""
+    """Plan the memory of a run.
+
+    The size of an object's result does not depend on views, their size or the renderer. ``stored``, of weights kept in
+    8 bits, is not for these networks.
+
+    Raises:
+        FlashWorldError: ``stored`` is asked for.
+    """
+    if stored is not None:
+        raise FlashWorldError("VFusion3D has no 8-bit form; plan for bf16, fp16 or fp32.")
     dtype = dtype or torch.float32
     weights, peaks = _footprint(config)
     scale = dtype.itemsize / FLOAT32_BYTES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -15,8 +15,8 @@ from ..draws import Draws
 from ..objectives.prepared_scenes import PreparedScene
 from .student import Road, Student, Views, run_transformer
 
-EmbedText = Callable[[str], Tensor]
-"""Prompt to [1, L, D], rows behind the prompt's tokens zero."""
+EmbedText = Callable[[Sequence[str]], Tensor]
+"""Prompts to [B, L, D], rows behind a prompt's tokens zero."""
 
 
 class Data(Protocol):
@@ -52,7 +52,7 @@ class Networks:
         decoder = decoder or self.student.recon_decoder
         return Road(self.config, decoder, self.encoder, recompute=self.recompute_views, dtype=self.dtype)
 
-    def denoise(self, views: Views, transformer: nn.Module | None = None):
+    def denoise(self, views: Sequence[Views], transformer: nn.Module | None = None):
         """The pass of a transformer (the student's, or another) as `rollout.roll_out` takes it."""
         transformer = transformer or self.student.transformer
         return lambda x, sigma, feedback: run_transformer(
@@ -60,39 +60,43 @@ class Networks:
         )
 
     def encode_images(self, images: Tensor, noise: Tensor | None) -> Tensor:
-        """[1, C, V, h, w] latents of true pictures [V, H, W, 3], without gradient."""
+        """[B, C, V, h, w] latents of true pictures [B, V, H, W, 3], without gradient; noise [B, V, C, h, w]."""
         with torch.no_grad():
-            return self.road().encode(images, noise)
+            latents = self.road().encode(images.flatten(0, 1), None if noise is None else noise.flatten(0, 1))
+            return latents[0].transpose(0, 1).unflatten(0, images.shape[:2]).transpose(1, 2)
 
-    def latent_shape(self, scene: PreparedScene) -> tuple[int, ...]:
-        """[1, C, T, h, w] of a scene's input views."""
+    def latent_shape(self, scene: PreparedScene, batch: int = 1) -> tuple[int, ...]:
+        """[B, C, T, h, w] of input views like a scene's."""
         height, width = scene.images.shape[1:3]
-        return (1, self.config.latent_channels, scene.views, *self.config.latent_size(height, width))
+        return (batch, self.config.latent_channels, scene.views, *self.config.latent_size(height, width))
 
 
 def input_views(
-    networks: Networks, scene: PreparedScene, draws: Draws, *, with_image: bool, with_text: bool,
-    image_latents: Tensor | None = None, image_index: int | None = None,
-) -> Views:  # fmt: skip
-    """The conditioning of a scene's input views.
+    networks: Networks, scenes: Sequence[PreparedScene], draws: Sequence[Draws], *, with_image: Sequence[bool],
+    with_text: Sequence[bool], image_latents: Tensor | None = None,
+) -> list[Views]:  # fmt: skip
+    """The conditioning of the scenes' input views.
 
     Args:
-        image_latents: [1, C, T, h, w] of the true pictures; None encodes the one that is needed.
-        image_index: the view that is given; None draws it.
+        with_image, with_text: what each sample is given; its view is drawn.
+        image_latents: [B, C, T, h, w] of the true pictures; None encodes those that are needed.
     """
-    height, width = scene.images.shape[1:3]
-    index = draws.integer("image_index", scene.views) if image_index is None else image_index
-    latents = None
-    if with_image:
-        if image_latents is not None:
-            latents = image_latents[0, :, index]
-        else:
+    text = networks.embed([scene.prompt if told else "" for scene, told in zip(scenes, with_text, strict=True)])
+    views = []
+    for i, (scene, own) in enumerate(zip(scenes, draws, strict=True)):
+        height, width = scene.images.shape[1:3]
+        index = own.integer("image_index", scene.views) if scene.image_index is None else scene.image_index
+        given, latents = with_image[i] and scene.has_image, None
+        if given and image_latents is not None:
+            latents = image_latents[i, :, index]
+        elif given:
             shape = networks.latent_shape(scene)
-            noise = draws.normal("image_posterior", (1, shape[1], *shape[3:])).to(networks.device)
-            latents = networks.encode_images(scene.images[index : index + 1].to(networks.device), noise)[0, :, 0]
-    text = networks.embed(scene.prompt if with_text else "")
-    cameras = scene.cameras[: scene.views].to(networks.device)
-    return Views(cameras, width, height, text, latents, index)
+            noise = own.normal("image_posterior", (1, 1, shape[1], *shape[3:])).to(networks.device)
+            picture = scene.images[None, index : index + 1].to(networks.device)
+            latents = networks.encode_images(picture, noise)[0, :, 0]
+        cameras = scene.cameras[: scene.views].to(networks.device)
+        views.append(Views(cameras, width, height, text[i : i + 1], latents, index, scene.posed))
+    return views
 
 
 def novel_views(views: Views, scene: PreparedScene) -> Views:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from ...flow.sample import renoise
 from ...flow.schedule import shifted_schedule
 from ...gaussians import Gaussians
 from ..config import Pretraining
-from ..draws import Draws
+from ..draws import Draws, normal
 from ..objectives.rendering import (
     color_loss,
     distance_loss,
@@ -66,46 +67,68 @@ class DualModePretraining:
         shift = self.networks.config.shift
         return float(noise_levels(uniform, shift=shift, full_noise=self.config.full_noise, low=1e-3))
 
-    def loss(self, player: str, draws: Draws, sample: int) -> tuple[Tensor, dict[str, float]]:
-        """Eq. 4 + w Eq. 5 of one sample."""
+    def _kind(self, draws: Draws) -> tuple[str, bool]:
+        """The kind of data of an update, and whether it has Eq. 5."""
+        kind = draws.of(None).choice("kind", self.kinds)
+        return kind, kind == "multiview" and float(draws.of(None).uniform("rendered")) < self.config.rendering_share
+
+    def wanted(self, player: str, draws: Draws) -> tuple[str, int, int]:
+        """The key of the sample of some draws: its kind, number and novel views."""
+        kind, rendered = self._kind(draws)
+        return kind, draws.sample, self.config.novel_views if rendered else 0
+
+    def losses(self, player: str, draws: Sequence[Draws]) -> tuple[Tensor, list[dict[str, float]]]:
+        """Eq. 4 + w Eq. 5 of each sample, [B], and what to report of each; ``draws[i].sample`` is its number."""
         config, networks = self.config, self.networks
-        kind = draws.choice("kind", self.kinds)
-        scene = self.data.sample(kind, sample, config.novel_views if kind == "multiview" else 0)
-        images = scene.images.to(networks.device)
-        shape = networks.latent_shape(scene)
-        noise = draws.normal("image_posterior", (shape[2], shape[1], *shape[3:])).to(networks.device)
-        z = networks.encode_images(images[: scene.views], noise)
-        given = draws.choice("conditioning", dataclasses.asdict(config.conditioning))
+        _, rendered = self._kind(draws[0])
+        scenes = [self.data.sample(*self.wanted(player, own)) for own in draws]
+        images = [scene.images.to(networks.device) for scene in scenes]
+        t, shape = scenes[0].views, networks.latent_shape(scenes[0])
+        noise = normal(draws, "image_posterior", (shape[2], shape[1], *shape[3:])).to(networks.device)
+        z = networks.encode_images(torch.stack([pictures[:t] for pictures in images]), noise)
+        given = [own.choice("conditioning", dataclasses.asdict(config.conditioning)) for own in draws]
         views = input_views(
-            networks, scene, draws, with_image=given.startswith("image"), with_text=given.endswith("text"),
-            image_latents=z,
+            networks, scenes, draws, with_image=[g.startswith("image") for g in given],
+            with_text=[g.endswith("text") for g in given], image_latents=z,
         )  # fmt: skip
-        level, eps = self.draw_level(draws), draws.normal("noise", shape).to(networks.device)
-        denoise, road = networks.denoise(views), networks.road()
-        feedback = self._first_pass(z, level, views, draws) if kind == "multiview" else None
-        made = denoise(renoise(z, eps, level), level, feedback)
-        loss_mv = velocity_loss(made.velocity, z, eps)
-        report = {f"velocity_{'image' if given.startswith('image') else 'text'}": loss_mv.item()}
-        if kind != "multiview":
-            return loss_mv, report
+        levels = torch.tensor([self.draw_level(own) for own in draws], device=z.device)
+        eps = normal(draws, "noise", shape[1:]).to(networks.device)
+        feedback = self._first_pass(z, levels, views, draws) if rendered else None
+        made = networks.denoise(views)(renoise(z, eps, levels), levels, feedback)
+        losses = [velocity_loss(made.velocity[i], z[i], eps[i]) for i in range(len(draws))]
+        reports = [
+            {f"velocity_{'image' if g.startswith('image') else 'text'}": loss.item()}
+            for g, loss in zip(given, losses, strict=True)
+        ]
+        if not rendered:
+            return torch.stack(losses), reports
 
         decoded = made.latents.detach() if config.detach_latents else made.latents
-        parts = road.gaussians(made.features, decoded, views)
-        loss_3d, more = self._rendering(parts, scene, images, views, draws)
-        return loss_mv + config.rendering_weight * loss_3d, report | more
+        for i, parts in enumerate(networks.road().gaussians(made.features, decoded, views)):
+            loss_3d, more = self._rendering(parts, scenes[i], images[i], views[i], draws[i])
+            losses[i] = losses[i] + config.rendering_weight * loss_3d
+            reports[i] |= more
+        return torch.stack(losses), reports
 
     @torch.no_grad()
-    def _first_pass(self, z: Tensor, level: float, views: Views, draws: Draws) -> tuple[Tensor, Tensor] | None:
-        """Features and latents of the renders of a pass at the student's next noisier level; for a share of samples."""
-        noisier = [float(s) for s in self.levels if float(s) > level]
-        if not noisier or float(draws.uniform("feedback")) >= self.config.feedback:
+    def _first_pass(
+        self, z: Tensor, levels: Tensor, views: Sequence[Views], draws: Sequence[Draws]
+    ) -> tuple[Tensor, Tensor] | None:
+        """Features and latents of the renders of a pass at the student's next noisier level, in a share of updates.
+
+        A sample above all of the student's other levels gets zeros, as the student's first step does. It goes through
+        the pass all the same: processes that share a network must call it alike.
+        """
+        if float(draws[0].of(None).uniform("feedback")) >= self.config.feedback:
             return None
-        networks, sigma = self.networks, min(noisier)
-        eps = draws.normal("first_noise", tuple(z.shape)).to(z.device)
-        made = networks.denoise(views)(renoise(z, eps, sigma), sigma, None)
-        road = networks.road()
-        scene = scene_of(road.gaussians(made.features, made.latents, views))
-        return made.features, road.render_and_encode(scene, views)
+        noisier = [[float(s) for s in self.levels if float(s) > level] for level in levels.tolist()]
+        sigma = torch.tensor([min(found, default=1.0) for found in noisier], device=z.device)
+        eps = normal(draws, "first_noise", tuple(z.shape[1:])).to(z.device)
+        networks = self.networks
+        made, road = networks.denoise(views)(renoise(z, eps, sigma), sigma, None), networks.road()
+        scenes = [scene_of(parts) for parts in road.gaussians(made.features, made.latents, views)]
+        wanted = torch.tensor([bool(found) for found in noisier], device=z.device).view(-1, 1, 1, 1, 1)
+        return made.features * wanted, road.render_and_encode(scenes, views) * wanted
 
     def _rendering(
         self, parts: tuple[Tensor, ...], scene, images: Tensor, views: Views, draws: Draws

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ class Views:
         text: [1, L, D] text embedding, zero rows behind the prompt.
         image_latents: [C, h, w] clean latents of the given picture, or None.
         image_index: the view it shows.
+        posed: whether the cameras are known; else the raymap is 0.
     """
 
     cameras: Tensor
@@ -40,6 +42,7 @@ class Views:
     text: Tensor
     image_latents: Tensor | None = None
     image_index: int = 0
+    posed: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +50,9 @@ class Pass:
     """What one pass of the transformer gave.
 
     Attributes:
-        velocity: [1, C, T, h, w] float32.
-        features: [1, F, T, h, w].
-        latents: [1, C, T, h, w] float32, the multi-view mode's clean latents x - s v.
+        velocity: [B, C, T, h, w] float32.
+        features: [B, F, T, h, w].
+        latents: [B, C, T, h, w] float32, the multi-view mode's clean latents x - s v.
     """
 
     velocity: Tensor
@@ -58,37 +61,42 @@ class Pass:
 
 
 def assemble(
-    config: FlashWorldConfig, noisy: Tensor, views: Views, feedback: tuple[Tensor, Tensor] | None = None
+    config: FlashWorldConfig, noisy: Tensor, views: Sequence[Views], feedback: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """The transformer's input [1, 3 C + 6 + F, T, h, w]: a new tensor, since graphs keep it.
+    """The transformer's input [B, 3 C + 6 + F, T, h, w]: a new tensor, since graphs keep it.
 
     Args:
-        noisy: [1, C, T, h, w].
+        noisy: [B, C, T, h, w].
+        views: of each sample.
         feedback: features and latents of the renders of the step before; None leaves these channels 0.
     """
     layout, (rows, columns) = config.input_layout, noisy.shape[-2:]
-    parts = {name: noisy.new_zeros(1, s.stop - s.start, *noisy.shape[2:]) for name, s in layout.items()}
+    batch, size = len(noisy), noisy.shape[2:]
+    parts = {name: noisy.new_zeros(batch, s.stop - s.start, *size) for name, s in layout.items()}
     parts["noisy"] = noisy
-    parts["raymap"] = raymaps(views.cameras, rows, columns).transpose(0, 1)[None].to(noisy)
-    if views.image_latents is not None:
-        parts["condition"][0, :, views.image_index] = views.image_latents.to(noisy)
+    for i, of in enumerate(views):
+        if of.posed:
+            parts["raymap"][i] = raymaps(of.cameras, rows, columns).transpose(0, 1).to(noisy)
+        if of.image_latents is not None:
+            parts["condition"][i, :, of.image_index] = of.image_latents.to(noisy)
     if feedback is not None:
         parts["feedback_features"], parts["feedback_latents"] = (part.to(noisy) for part in feedback)
     return torch.cat([parts[name] for name in layout], 1)
 
 
 def run_transformer(
-    transformer: nn.Module, config: FlashWorldConfig, noisy: Tensor, sigma: Tensor | float, views: Views,
+    transformer: nn.Module, config: FlashWorldConfig, noisy: Tensor, sigma: Tensor | float, views: Sequence[Views],
     feedback: tuple[Tensor, Tensor] | None = None, dtype: torch.dtype | None = None,
 ) -> Pass:  # fmt: skip
-    """One pass at noise level ``sigma``; the timestep is 1000 sigma.
+    """One pass at noise level ``sigma``, one number or one a sample; the timestep is 1000 sigma.
 
     Args:
         dtype: autocast to this type; None computes in the weights' own.
     """
-    sigma = torch.as_tensor(sigma, dtype=torch.float32, device=noisy.device).reshape(1)
+    sigma = torch.as_tensor(sigma, dtype=torch.float32, device=noisy.device).expand(len(noisy))
+    text = torch.cat([of.text for of in views])
     with autocast(noisy.device, dtype):
-        velocity, features = transformer(assemble(config, noisy, views, feedback), 1000 * sigma, views.text)
+        velocity, features = transformer(assemble(config, noisy, views, feedback), 1000 * sigma, text)
     velocity = velocity.float()
     return Pass(velocity, features, x0_from_velocity(noisy, velocity, sigma))
 
@@ -134,49 +142,58 @@ class Road:
         self.config, self.decoder, self.encoder = config, decoder, encoder
         self.recompute, self.dtype = recompute, dtype
 
-    def gaussians(self, features: Tensor, latents: Tensor, views: Views) -> tuple[Tensor, ...]:
-        """The five tensors of `gaussian_decoder.gaussians_from_raw`, each [T, P, h_g, w_g, ...].
+    def gaussians(self, features: Tensor, latents: Tensor, views: Sequence[Views]) -> list[tuple[Tensor, ...]]:
+        """Of each sample the five tensors of `gaussian_decoder.gaussians_from_raw`, each [T, P, h_g, w_g, ...].
 
         Args:
-            features: [1, F, T, h, w] of the transformer.
-            latents: [1, C, T, h, w] normalized clean latents.
+            features: [B, F, T, h, w] of the transformer.
+            latents: [B, C, T, h, w] normalized clean latents.
+            views: of each sample.
         """
-        latents = self.encoder.unnormalize(latents[0].transpose(0, 1))
-        features = features[0].transpose(0, 1)
-        if not self.recompute:
-            return self._decode(features, latents, views.cameras)
-        parts = [
-            self._kept(self._decode, features[i : i + 1], latents[i : i + 1], views.cameras[i : i + 1])
-            for i in range(len(features))
-        ]
-        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        count = features.shape[2]
+        latents = self.encoder.unnormalize(latents.transpose(1, 2).flatten(0, 1))
+        features = features.transpose(1, 2).flatten(0, 1)
+        cameras = torch.cat([of.cameras for of in views])
+        if self.recompute:
+            parts = [
+                self._kept(self._decode, features[i : i + 1], latents[i : i + 1], cameras[i : i + 1])
+                for i in range(len(features))
+            ]
+            parts = [torch.cat(column) for column in zip(*parts, strict=True)]
+        else:
+            parts = self._decode(features, latents, cameras)
+        return list(zip(*(part.split(count) for part in parts), strict=True))
 
     def render(self, scene: Gaussians, views: Views, background: Tensor | str = "white") -> Tensor:
         """[V, H, W, 3] pictures of a scene of the normalized frame from ``views.cameras``."""
         return render(scene, _cameras(views), background=background).rgb
 
     def render_and_encode(
-        self, scene: Gaussians, views: Views, noise: Tensor | None = None, background: str = "white"
-    ) -> Tensor:
-        """[1, C, V, h, w] float32 latents of the scene seen from ``views.cameras``.
+        self, scenes: Sequence[Gaussians], views: Sequence[Views], noise: Tensor | None = None,
+        background: str = "white",
+    ) -> Tensor:  # fmt: skip
+        """[B, C, V, h, w] float32 latents of each scene seen from its ``views.cameras``.
 
         Args:
-            noise: [V, C, h, w] for the encoder's posterior; None takes its mean.
+            noise: [B, V, C, h, w] for the encoder's posterior; None takes its mean.
         """
-        cameras = _cameras(views)
         if not self.recompute:
-            rgb = render(scene, cameras, background=background).rgb
-            return self.encode(rgb, noise)
-        tensors = (scene.means, scene.quats, scene.scales, scene.opacities, scene.sh)
-        latents = [
-            self._kept(
-                functools.partial(self._see, cameras[i], background),
-                None if noise is None else noise[i : i + 1],
-                *tensors,
-            )
-            for i in range(len(cameras))
-        ]
-        return torch.cat(latents, 2)
+            rgb = torch.cat([self.render(scene, of, background) for scene, of in zip(scenes, views, strict=True)])
+            latents = self.encode(rgb, None if noise is None else noise.flatten(0, 1))
+            return latents[0].transpose(0, 1).unflatten(0, (len(scenes), -1)).transpose(1, 2)
+        latents = []
+        for b, (scene, of) in enumerate(zip(scenes, views, strict=True)):
+            tensors, cameras = (scene.means, scene.quats, scene.scales, scene.opacities, scene.sh), _cameras(of)
+            seen = [
+                self._kept(
+                    functools.partial(self._see, cameras[i], background),
+                    None if noise is None else noise[b, i : i + 1],
+                    *tensors,
+                )
+                for i in range(len(cameras))
+            ]
+            latents.append(torch.cat(seen, 2))
+        return torch.cat(latents)
 
     def encode(self, rgb: Tensor, noise: Tensor | None = None) -> Tensor:
         """[1, C, V, h, w] float32 latents of pictures [V, H, W, 3] in [0, 1]."""

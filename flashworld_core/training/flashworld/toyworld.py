@@ -6,6 +6,7 @@ import dataclasses
 import functools
 
 import torch
+from torch import Tensor
 
 from ...cameras import Cameras
 from ...datasets.toyworld.paths import novel_cameras, sample_cameras
@@ -18,6 +19,7 @@ from ...errors import FlashWorldError
 from ..objectives.prepared_scenes import PreparedScene, prepare
 
 _TRIES = 64
+_ALIKE_OFFSET = 1 << 41
 _OOD_OFFSET = 1 << 40  # seeds of out-of-distribution scenes start here
 
 
@@ -66,6 +68,26 @@ class ToyWorldData:
         every = Cameras(poses, torch.cat([path.intrinsics, novel.intrinsics]), width, height)
         images, depth = render_scene(scene, every, 2)
         return ToySample(scene, scene.prompt, path, images[:views], depth[:views], novel, images[views:], depth[views:])
+
+    def alike(self, number: int, count: int) -> Tensor:
+        """[K, T, H, W, 3] pictures of other scenes with the words of a plain "multiview" scene, at that scene's views.
+
+        Kind, color, ground and sky are the scene's; place, turn, sizes and light are drawn anew.
+        """
+        scene = self.scene("multiview", number)
+        path = sample_cameras(scene, self.config.views, self.config.width, self.config.height)
+        solid, pictures, attempt = scene.solids[0], [], 0
+        while len(pictures) < count:
+            other = self._draw(_ALIKE_OFFSET + number * _TRIES * 64 + attempt)
+            attempt += 1
+            if other.solids[0].kind != solid.kind:
+                continue
+            painted = dataclasses.replace(other.solids[0], texture=solid.texture, color_word=solid.color_word)
+            other = dataclasses.replace(
+                other, solids=(painted,), ground=scene.ground, ground_word=scene.ground_word, sky=scene.sky
+            )
+            pictures.append(render_scene(other, path, 2)[0].permute(0, 2, 3, 1))
+        return torch.stack(pictures)
 
     def scene(self, kind: str, number: int) -> Scene:
         """The scene alone."""

@@ -9,7 +9,6 @@ Distillation from a multi-view teacher is not part of this recipe.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import random
 import time
@@ -31,11 +30,12 @@ from ...generators.flashworld.sampler import FewStepSampler
 from ...generators.flashworld.transformer import FlashWorldTransformer
 from ...models.wan_vae import FrameEncoder
 from ...rendering.render import render
+from ...text import get_logger
 from ..state import Journal, WeightAverage, load_checkpoint, save_atomically, warmup_cosine
 from .prepared_scenes import PreparedScene, SceneStream
 from .rendering import distance_loss, image_gradient_loss, in_sight, latent_loss, rendering_loss
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclasses.dataclass

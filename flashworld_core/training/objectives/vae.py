@@ -7,7 +7,6 @@ as the official model's was initialized from Wan's.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 from pathlib import Path
 
@@ -16,9 +15,10 @@ import torch.nn.functional as F
 
 from ...datasets.toyworld.stream import ImageStream, stream
 from ...models.wan_vae import FrameDecoder, FrameEncoder
+from ...text import get_logger
 from ..state import Journal, WeightAverage, load_checkpoint, save_atomically, warmup_cosine
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def train_vae(

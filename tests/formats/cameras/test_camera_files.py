@@ -580,7 +580,7 @@ def test_colmap_folders_without_a_model(tmp_path):
         (b"\x89PNG\r\n\x1a\n\xff\xfe", "no camera path this program knows"),
         (b"{", "not valid JSON: .* line 1, column 2"),
         (b"[1, 2]", "must hold a JSON object, not a list"),
-        (b'{"camera_path": []}', "neither a FlashWorld request .* its keys: camera_path"),
+        (b'{"camera_paths": []}', "neither a FlashWorld request .* its keys: camera_paths"),
         (b"[" * 100_000, "not usable JSON"),
         (b'{"cameras": ' + b"9" * 10_000 + b"}", "not usable JSON|cameras must be a list"),
     ],

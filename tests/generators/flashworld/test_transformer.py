@@ -132,3 +132,98 @@ def test_cast_keeps_the_sensitive_parts_in_single_precision(small_config):
 def test_refuses_inputs_of_other_shapes(small_config, model, change, message):
     with pytest.raises(FlashWorldError, match=message):
         model(*change(*inputs(small_config())))
+
+
+# --- the way without gradients -------------------------------------------------------------------------------
+
+
+def by_diffusers(model, *given):
+    """A pass as diffusers' own blocks do it: what a gradient would take."""
+    model._runs_fast = lambda sample: False
+    try:
+        with torch.no_grad():
+            return torch.cat(model(*given), 1)
+    finally:
+        del model._runs_fast
+
+
+@pytest.mark.parametrize("changes", [{}, {"patch_size": (1, 1, 1)}, {"cross_attn_norm": False}])
+def test_without_gradients_it_computes_what_diffusers_does(small_config, changes):
+    torch.manual_seed(2)
+    config = small_config(transformer=changes)
+    model = FlashWorldTransformer(config).eval()
+    for block in model.blocks:  # modulation that matters
+        torch.nn.init.normal_(block.scale_shift_table)
+    given = inputs(config)
+    before = [tensor.clone() for tensor in given]
+    expected = by_diffusers(model, *given)
+    with torch.no_grad():
+        out = torch.cat(model(*given), 1)
+        keys = model.text_keys(given[2])
+        again = torch.cat(model(*given[:2], keys), 1)
+        twice = torch.cat(model(*given[:2], keys), 1)
+    assert_close(out, expected, rtol=0, atol=2e-6 * float(expected.abs().max()) * 10)
+    assert torch.equal(out, again) and torch.equal(out, twice)
+    assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True))
+
+
+def test_in_half_precision_it_is_as_exact_as_diffusers(small_config):
+    torch.manual_seed(2)
+    config = small_config()
+    model = FlashWorldTransformer(config).eval()
+    exact = by_diffusers(model, *inputs(config))
+    cast(model, torch.bfloat16)
+    theirs = (by_diffusers(model, *inputs(config)).float() - exact).std()
+    with torch.no_grad():
+        ours = (torch.cat(model(*inputs(config)), 1).float() - exact).std()
+    assert ours < 1.3 * theirs < 0.1 * exact.std()
+
+
+def test_the_chosen_attention_reaches_every_block(small_config, model, monkeypatch):
+    from diffusers.models import attention_dispatch
+
+    from flashworld_core.generators.flashworld import inference
+
+    config = small_config()
+    given, seen = inputs(config), []
+    tokens = 3 * 2 * 3
+
+    def chosen(query, key, value):
+        seen.append((tuple(query.shape[:2]), key.shape[1]))
+        return attention_dispatch.dispatch_attention_fn(query, key, value)
+
+    with torch.no_grad():
+        expected = torch.cat(model(*given), 1)
+        monkeypatch.setattr(model, "attention", chosen)
+        assert torch.equal(torch.cat(model(*given), 1), expected)
+    assert seen == config.transformer.num_layers * [((1, tokens), tokens), ((1, tokens), 5)]
+
+    # Nobody chose: diffusers' dispatcher is told what its own interface set.
+    monkeypatch.setattr(model, "attention", None)
+    backends = []
+    original = inference.dispatch_attention_fn
+
+    def dispatch(*tensors, backend=None):
+        backends.append(backend)
+        return original(*tensors, backend=backend)
+
+    monkeypatch.setattr(inference, "dispatch_attention_fn", dispatch)
+    model.set_attention_backend("_native_math")
+    try:
+        with torch.no_grad():
+            model(*given)
+    finally:
+        model.reset_attention_backend()
+    assert [str(getattr(b, "value", b)) for b in backends] == 2 * config.transformer.num_layers * ["_native_math"]
+
+
+def test_gradients_batches_and_autocast_take_diffusers_way(small_config, model, monkeypatch):
+    config = small_config()
+    monkeypatch.setattr(model, "_infer", lambda *_: pytest.fail("the way without gradients"))
+    model(*inputs(config))
+    with torch.no_grad():
+        model(*inputs(config, batch=2))
+        with torch.autocast("cpu", torch.bfloat16):
+            model(*inputs(config))
+    with pytest.raises(BaseException, match="without gradients"), torch.no_grad():
+        model(*inputs(config))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
-import logging
 import threading
 from collections.abc import Callable
 
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ....errors import FlashWorldError
+from ....text import get_logger
 from ...constants import LOW_PASS
 from .bounded import composite_in_pieces
 from .composite import composite, composite_backward
@@ -29,7 +29,7 @@ from .project import CAMERA, GRADIENT, RECORD, TILE, project, project_backward
 from .threads import run_ranges
 from .tiles import scatter, sort_lists
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _GAUSSIANS_PER_TASK = 16384
 _TILES_PER_TASK = 8
