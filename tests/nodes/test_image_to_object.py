@@ -30,7 +30,7 @@ def run_node(model, image, seed=1, **more):
 
 def test_an_image_with_transparency_becomes_a_splat(host, model):
     image, mask = cutout_image()
-    splat, images, camera = run_node(model, image)
+    splat, images, camera, _ = run_node(model, image)
     assert splat.positions.shape[1] > 100 and images.shape == (8, 128, 128, 3) and camera["position"]["z"] > 0
     assert images.min() < 0.9
     again = run_node(model, image[..., :3], mask=mask)[0]
