@@ -140,7 +140,7 @@ def test_links_join_sockets_of_one_type(file: Path, schemas: dict[str, Any]) -> 
 def test_runs_without_files_of_the_user(file: Path) -> None:
     """The embedded model at its own size, and the picture that comes with ComfyUI; but for what opens a scene."""
     nodes = read(file)["nodes"]
-    if any(node["type"] == "FlashWorld_LoadScene" for node in nodes):
+    if any(node["type"] in ("FlashWorld_LoadScene", "FlashWorld_ImageToObject") for node in nodes):
         return
     for node in nodes:
         if node["type"] == "FlashWorld_LoadModel":
