@@ -206,7 +206,7 @@ WORKFLOWS = {
                 {"model": ("model", 0), "image": ("painted", 0), "mask": ("mask", 0)},
                 size=(420, 420),
             ),
-            "views": show("object", 2, "The object from all around"),
+            "views": show("object", 1, "The object from all around"),
             "preview": Node("FlashWorld_PreviewScene", dict(LARGE), {"splat": ("object", 0)}, size=(620, 640)),
         },
         (

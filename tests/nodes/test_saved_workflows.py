@@ -15,12 +15,12 @@ FOLDER = ROOT / "workflows"
 FILES = sorted(FOLDER.glob("*.json"))
 NAMES = {
     "image_to_scene", "text_to_scene", "core_image_to_scene", "custom_path_keyframes", "render_depth_and_holes_video",
-    "clean_and_export", "preview_and_fly", "open_clean_convert",
+    "clean_and_export", "preview_and_fly", "open_clean_convert", "image_to_object",
 }  # fmt: skip
 # Every host from 0.3.60 has them; a workflow with others would open with a missing node on some.
 CORE = {
     "LoadImage", "PreviewImage", "MaskPreview", "CreateVideo", "SaveVideo", "EmptyImage", "ImageStitch",
-    "ImageCompositeMasked",
+    "ImageCompositeMasked", "SolidMask", "MaskComposite",
 }  # fmt: skip
 NOTES = {"MarkdownNote"}
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
@@ -140,11 +140,11 @@ def test_links_join_sockets_of_one_type(file: Path, schemas: dict[str, Any]) -> 
 def test_runs_without_files_of_the_user(file: Path) -> None:
     """The embedded model at its own size, and the picture that comes with ComfyUI; but for what opens a scene."""
     nodes = read(file)["nodes"]
-    if any(node["type"] == "FlashWorld_LoadScene" for node in nodes):
+    if any(node["type"] in ("FlashWorld_LoadScene", "FlashWorld_ImageToObject") for node in nodes):
         return
     for node in nodes:
         if node["type"] == "FlashWorld_LoadModel":
-            assert node["widgets_values"][0] == "flashworld-tiny (embedded)"
+            assert node["widgets_values"][0].endswith("-tiny (embedded)")
             assert {m["name"] for m in node["properties"]["models"]} == {"model.ckpt"}
             for model in node["properties"]["models"]:
                 assert model["directory"] == "flashworld" and model["url"].startswith("https://huggingface.co/")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,6 +36,14 @@ class OnePlayerStage:
 
     def turns(self, iteration: int) -> tuple[str, ...]:
         return ("student",)
+
+    def losses(self, player: str, draws: Sequence[Draws]) -> tuple[Tensor, list[dict[str, float]]]:
+        """See `trainer.Stage`: the groups one after another."""
+        made = [self.loss(player, d, d.sample) for d in draws]
+        return torch.stack([loss for loss, _ in made]), [report for _, report in made]
+
+    def wanted(self, player: str, draws: Draws) -> None:
+        """Objects lie in memory; nothing is asked for ahead."""
 
     def state(self) -> dict:
         return {}
