@@ -46,6 +46,10 @@ class Progress:
         if self.report is not None:
             self.report(self.done, self.total, preview)
 
+    def silent(self) -> Progress:
+        """For a part of the work that is counted as one unit: it can be stopped, but reports nothing."""
+        return Progress(None, self.should_stop)
+
 
 def duration(seconds: float) -> str:
     """A time as people say it: "42 s", "3 min", "2.5 h"."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from .clean import CleanScene
 from .comfyui import api, folders
 from .export import ExportScene
+from .field import FieldToMesh, FieldToSplat
 from .generate import Generate
+from .image_to_object import ImageToObject
 from .load import LoadModel
 from .load_scene import LoadScene
+from .place import PlaceObject
 from .preview import PreviewScene
 from .render import RenderViews
 from .trajectory import CameraPath, WanCamera
@@ -20,6 +23,10 @@ NODES: list[type[api.ComfyNode]] = [
     SaveCameraPath,
     WanCamera,
     Generate,
+    ImageToObject,
+    FieldToMesh,
+    FieldToSplat,
+    PlaceObject,
     LoadScene,
     RenderViews,
     CleanScene,

@@ -158,6 +158,8 @@ def generate(
             f"the model input needs a FlashWorld model (from Load FlashWorld Model), got {type(loaded).__name__}."
         )
     info = loaded.model.info
+    if info.kind != "scene":
+        raise FlashWorldError(f"{info.model_id} makes objects, not scenes; connect it to Image to Object.")
     sockets.checked_choice("size_from", size_from, SIZES)
     cameras = sockets.checked_trajectory(trajectory)
     cameras = cameras.fitted(info.width, info.height) if size_from == "model" else cameras
@@ -166,7 +168,13 @@ def generate(
         run.say("A mask is connected, but no image: it is not used.")
         mask = None
     if mask is not None:
-        mask = sockets.mask_in(mask, *picture.shape[:2], run.say)
+        mask = sockets.mask_in(mask, tuple(picture.shape[:2]), "object", run.say)
+    if mask is not None:
+        if not float(mask.max()) > 0.5:
+            raise FlashWorldError(
+                "the mask keeps nothing of the picture: here 1 (white) is what to keep, as Remove Background has it. "
+                "Load Image's mask is the other way round: put Invert Mask between, or leave the mask out."
+            )
         run.say(f"The mask keeps {100 * float(mask.mean()):.0f} % of the picture; the rest is laid on white.")
     if picture is None and conditioning is None and not prompt.strip():
         raise FlashWorldError(

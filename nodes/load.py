@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 TITLE = "Load FlashWorld Model"
 EMBEDDED = "flashworld-tiny (embedded)"
+EMBEDDED_OBJECTS = "trellis-tiny (embedded)"
+_EMBEDDED = {EMBEDDED: "tiny", EMBEDDED_OBJECTS: "trellis-tiny"}  # names of the core's
 DTYPES = {"auto": None, **dtypes.DTYPES}
 UMT5_XXL_DIM = 4096
 REPOSITORY = "imlixinyang/FlashWorld on Hugging Face"
@@ -37,10 +39,11 @@ class LoadModel(api.ComfyNode):
                 api.input(
                     io.Combo,
                     "model",
-                    options=[EMBEDDED, *folders.model_files()],
-                    tooltip="Which weights make the scene. The embedded tiny model is small and knows simple rooms of "
-                    "colored shapes: for trying things out. Photographs want the official FlashWorld model.ckpt in "
-                    "models/flashworld (research license).",
+                    options=[*_EMBEDDED, *folders.model_files()],
+                    tooltip="Which weights make the scene or object. The embedded tiny models are small and know "
+                    "simple rooms of colored shapes, and single solids (trellis-tiny): for trying things out. "
+                    "Photographs want the official FlashWorld model.ckpt (research license) or TRELLIS (MIT) "
+                    "in models/flashworld.",
                 ),
                 api.input(
                     io.Combo,
@@ -64,6 +67,16 @@ class LoadModel(api.ComfyNode):
                     tooltip="The UMT5-XXL text encoder (Load CLIP, type wan), which reads the prompt. Left open, it is "
                     "looked for beside the model and in the text_encoders folder.",
                 ),
+                api.input(
+                    io.Boolean,
+                    "compile",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Compiles the transformer's blocks for your machine: the first step takes up to some "
+                    "minutes longer, later steps and scenes are faster. Needs Triton, on the CPU a C++ compiler; off "
+                    "needs nothing.",
+                ),
             ],
             outputs=[api.output(api.Model, "model", tooltip="The opened model, for Generate Scene.")],
         )
@@ -77,18 +90,18 @@ class LoadModel(api.ComfyNode):
             return str(error)
 
     @classmethod
-    def fingerprint_inputs(cls, model, dtype="auto", vae=None, clip=None):
+    def fingerprint_inputs(cls, model, dtype="auto", vae=None, clip=None, compile=False):
         """Another file under the same name is another model."""
         return "|".join(_stamp(path) for path in _files(model))
 
     @classmethod
-    def execute(cls, model, dtype="auto", vae=None, clip=None):
+    def execute(cls, model, dtype="auto", vae=None, clip=None, compile=False):
         with NodeRun(TITLE) as run:
             sockets.checked_choice("dtype", dtype, DTYPES)
-            return run.output(load(run, model, dtype, vae, clip))
+            return run.output(load(run, model, dtype, vae, clip, compiled=bool(compile)))
 
 
-def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
+def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None, compiled: bool = False):
     """The `memory.LoadedModel` of a name from the list.
 
     Raises:
@@ -125,15 +138,25 @@ def load(run: NodeRun, name: str, dtype: str, vae=None, clip=None):
             else:
                 parts["text_encoder"] = text
 
+    if info.image_encoder and "image_encoder" not in opened.found:
+        parts["image_encoder"] = folders.find_model("clip_vision", _is_dinov2_with_registers)
+
     # Host prompts run in inference mode; tensors made there could not be used elsewhere later.
     with torch.inference_mode(False), torch.no_grad():
         model = opened.load(
             dtype=memory.dtype_for(_torch_dtype(DTYPES[dtype]), _torch_dtype(opened.compute_dtype)),
             device=memory.management.unet_offload_device(),
-            parts=parts,
+            parts={name: part for name, part in parts.items() if part is not None},
             progress=Progress(run.part(0.0, 1.0), run.should_stop),
         )
-        return memory.LoadedModel(model)
+        loaded = memory.LoadedModel(model)
+        if compiled:
+            if not hasattr(model, "compile"):
+                raise FlashWorldError(f"models of {info.name} cannot be compiled; switch compile off.")
+            from ..flashworld_core.runtime.compile import compile_blocks
+
+            compile_blocks(model.networks["transformer"], loaded.device)
+        return loaded
 
 
 def find_text_encoder(run: NodeRun, info) -> Path | None:
@@ -191,8 +214,8 @@ def model_path(name: str) -> Path:
     """
     from ..flashworld_core.generators import EMBEDDED as embedded
 
-    if name == EMBEDDED:
-        return embedded["tiny"]
+    if name in _EMBEDDED:
+        return embedded[_EMBEDDED[name]]
     path = folders.model_file(name)
     if path is None:
         raise FlashWorldError(
@@ -204,10 +227,10 @@ def model_path(name: str) -> Path:
 
 def plan_lines(plan) -> list[str]:
     """The memory a generation at the model's own size needs, in words."""
-    precision = str(plan.dtype).removeprefix("torch.")
+    renderer = f", rendered by {plan.renderer}" if plan.renderer and plan.device_type != "cpu" else ""
     return [
-        f"Memory in {precision} at that size: {_size(plan.peak(()))} with one network loaded at a time, "
-        f"{_size(plan.peak())} with all of them",
+        f"Memory in {plan.precision} at that size{renderer}: {_size(plan.peak(()))} with one network loaded at a "
+        f"time, {_size(plan.peak())} with all of them",
         *(
             []
             if plan.device_type == "cpu"
@@ -250,6 +273,10 @@ def _is_umt5(name: str) -> bool:
     return name.lower().startswith("umt5") and name.lower().endswith(".safetensors")
 
 
+def _is_dinov2_with_registers(name: str) -> bool:
+    return name.lower().startswith("dinov2") and "reg" in name.lower()
+
+
 def _missing_vae() -> FlashWorldError:
     return FlashWorldError(
         "the model needs the Wan 2.2 VAE. Connect Load VAE to the vae input, or put wan2.2_vae.safetensors "
@@ -266,7 +293,7 @@ def model_info(name: str, dtype: str = "auto") -> dict:
         list are refused without looking for a file.
     """
     info = {"license": "", "summary": "", "plan": [], "error": ""}
-    if name != EMBEDDED and name not in folders.model_files():
+    if name not in _EMBEDDED and name not in folders.model_files():
         return info | {"error": "There is no such model in the list; press R to refresh it."}
     if dtype not in DTYPES:
         return info | {"error": f"dtype must be one of {', '.join(DTYPES)}."}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,8 +19,12 @@ from ..flashworld_core.errors import FlashWorldError
 from ..flashworld_core.gaussians import FIRST_VIEW, Gaussians
 from .comfyui.api import SPLAT, intermediate_device, intermediate_dtype
 
+if TYPE_CHECKING:
+    from ..flashworld_core.fields import Field
+
 logger = logging.getLogger(__name__)
 
+MASK_MEANINGS = ("auto", "object", "background")  # what is white in a mask
 MAX_FRAMES = 10_000  # of a camera path
 MAX_SIDE = 8192  # pixels of a view
 
@@ -131,34 +135,59 @@ def first_camera(value: Any, notify: Callable[[str], None], name: str = "camera"
     return infos[0]
 
 
-def mask_in(mask: Any, height: int, width: int, notify: Callable[[str], None] = logger.warning) -> Tensor:
-    """The first of a MASK batch as [height, width] float32 on the CPU in [0, 1], scaled to that size.
+def mask_in(mask: Any, size: tuple[int, int], meaning: str, say: Callable[[str], None]) -> Tensor | None:
+    """The first mask of a MASK as [H, W] float32 on the CPU, 1 on the object, of the image's size.
 
     Args:
-        notify: told if there are more masks than the one that is used.
+        mask: MASK; None: none.
+        size: (height, width) of the image.
+        meaning: one of `MASK_MEANINGS`. Load Image gives masks that are 1 around the object.
+        say: told what was guessed or changed.
+
+    Returns:
+        None where the mask says nothing: what Load Image gives for images without transparency.
 
     Raises:
-        FlashWorldError: not a MASK, an empty batch, numbers that are not finite, or a mask that keeps nothing.
+        FlashWorldError: not a MASK, or numbers that are not finite.
     """
-    if isinstance(mask, Tensor) and mask.ndim == 2:
-        mask = mask[None]
-    if not isinstance(mask, Tensor) or mask.ndim != 3 or 0 in mask.shape:
+    from torch.nn.functional import interpolate
+
+    checked_choice("mask_is", meaning, MASK_MEANINGS)
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
         shape = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise FlashWorldError(f"mask must be a MASK [B, H, W], got {shape}.")
-    if len(mask) > 1:
-        notify(f"The mask input is a batch of {len(mask)}; only the first is used.")
-    kept = mask[:1].detach().float().cpu()
-    if not bool(torch.isfinite(kept).all()):
+    if mask.ndim == 3 and len(mask) > 1:
+        say(f"The mask input is a batch of {len(mask)}; only the first is used.")
+    mask = (mask if mask.ndim == 2 else mask[0]).detach().float().cpu()
+    if not bool(torch.isfinite(mask).all()):
         raise FlashWorldError("mask has numbers that are not finite (NaN); check the node it comes from.")
-    if kept.shape[1:] != (height, width):
-        kept = torch.nn.functional.interpolate(kept[None], size=(height, width), mode="bilinear", antialias=True)[0]
-    kept = kept[0].clamp(0, 1)
-    if not float(kept.max()) > 0.5:
-        raise FlashWorldError(
-            "the mask keeps nothing of the picture: here 1 (white) is what to keep, as Remove Background has it. Load "
-            "Image's mask is the other way round: put Invert Mask between, or leave the mask out."
-        )
-    return kept
+    if tuple(mask.shape) == (64, 64) != size and not bool(mask.any()):
+        return None
+    if tuple(mask.shape) != size:
+        say(f"The mask is {mask.shape[1]}x{mask.shape[0]}; it is scaled to the image's {size[1]}x{size[0]}.")
+        mask = interpolate(mask[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+    mask = mask.clamp(0, 1)
+    if meaning == "auto":
+        border = torch.cat([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+        if float(border.mean()) > 0.5 and bool((mask < 0.5).any()):
+            say("The mask is white at the edges: taken as white around the object, as Load Image gives it (mask_is).")
+            return 1 - mask
+    return 1 - mask if meaning == "background" else mask
+
+
+def field_in(value: Any) -> Field:
+    """The value of a FIELD socket.
+
+    Raises:
+        FlashWorldError: something else.
+    """
+    from ..flashworld_core.fields import Field
+
+    if not isinstance(value, Field):
+        raise FlashWorldError(f"the field input needs a FIELD (from Image to Object), got {type(value).__name__}.")
+    return value
 
 
 def checked_choice(name: str, value: str, options: Collection[str]) -> None:

@@ -176,6 +176,50 @@ WORKFLOWS = {
             Group("Look and save", PURPLE, (("preview", "export"),)),
         ),
     ),
+    "image_to_object": Workflow(
+        "# An image becomes an object\n\n*Image to Object* needs an image and a mask that is white on the "
+        "object: from *Remove Background*, or the transparency of a cut-out PNG. **Your own image goes in "
+        "place of the left group**; here a few core nodes paint a box and its mask, so that the workflow runs"
+        " without any other model.\n\nThe embedded trellis-tiny knows colored solids only. For photographs "
+        "put the folder of TRELLIS-image-large (MIT) into `models/flashworld` and choose it in *Load "
+        "FlashWorld Model*.",
+        {
+            "top": plain(0xE85A4A, 64, 20, "Box, top"),
+            "front": plain(0xA83226, 64, 44, "Box, front"),
+            "back": plain(0x000000, 128, 128, "Background"),
+            "box": stitched("top", "front", "down", "Box"),
+            "painted": pasted("back", "box", 32, 32, "The image"),
+            "outside": Node("SolidMask", {"value": 0.0, "width": 128, "height": 128}, title="Nothing", size=(220, 0)),
+            "inside": Node("SolidMask", {"value": 1.0, "width": 64, "height": 64}, title="Object", size=(220, 0)),
+            "mask": Node(
+                "MaskComposite",
+                {"x": 32, "y": 32, "operation": "add"},
+                {"destination": ("outside", 0), "source": ("inside", 0)},
+                title="The mask",
+                size=(240, 0),
+            ),
+            "note": note(""),
+            "model": Node("FlashWorld_LoadModel", {"model": "trellis-tiny (embedded)"}, size=(360, 150)),
+            "object": Node(
+                "FlashWorld_ImageToObject",
+                {"seed": 1, "control_after_generate": "fixed"},
+                {"model": ("model", 0), "image": ("painted", 0), "mask": ("mask", 0)},
+                size=(420, 420),
+            ),
+            "views": show("object", 1, "The object from all around"),
+            "preview": Node("FlashWorld_PreviewScene", dict(LARGE), {"splat": ("object", 0)}, size=(620, 640)),
+        },
+        (
+            Group(
+                "An object and its mask: put yours here",
+                YELLOW,
+                (("top", "front", "back", "outside", "inside"), ("box", "painted", "mask")),
+            ),
+            Group("Model", BLUE, (("note", "model"),)),
+            Group("Object", GREEN, (("object", "views"),)),
+            Group("Look", PURPLE, (("preview",),)),
+        ),
+    ),
     "text_to_scene": Workflow(
         "# A sentence becomes a scene\n\nWith nothing connected to `image`, the words decide everything. Another "
         "`seed` gives another scene.\n\nThe embedded tiny model hardly follows words: expect ground, sky and haze, and "

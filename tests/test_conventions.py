@@ -23,6 +23,7 @@ from flashworld_core.gaussians import Gaussians
 from flashworld_core.generators.flashworld import cameras as vectors
 from flashworld_core.generators.flashworld.cameras import normalize_path
 from flashworld_core.generators.flashworld.conditioning import prepare_image
+from flashworld_core.generators.vfusion3d import cameras as vfusion3d
 from flashworld_core.geometry import (
     flip_y_and_z,
     intrinsics_from_vertical_fov,
@@ -31,6 +32,7 @@ from flashworld_core.geometry import (
     quats_to_matrices,
     vertical_fov_degrees,
 )
+from flashworld_core.meshes import Mesh
 from flashworld_core.ops.transform import transform, transform_cameras, upright_rotation
 from flashworld_core.rendering.maps import disparity_map, normal_map, render_maps
 from flashworld_core.rendering.render import render
@@ -765,6 +767,21 @@ def test_line_45_dataparser_transforms(tmp_path):
     (tmp_path / "transforms.json").write_text(json.dumps(data))
     moved = read_cameras(tmp_path / "transforms.json", dataparser=tmp_path / "dataparser_transforms.json")
     close(moved.positions[0], upright_rotation("z") @ torch.tensor([5.5, 11, 16.5], dtype=torch.float64))
+
+
+def test_line_46_objects():
+    point = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
+    close(vfusion3d.to_world() @ point, (-0.2, -0.5, -0.3))
+    front = vfusion3d.our_cameras(vfusion3d.look_at_origin(torch.tensor([[2.0, 0, 0]])), 64)
+    close(front.camera_to_world[0], [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -2], [0, 0, 0, 1]])
+    close(vfusion3d.look_at_origin(torch.tensor([[2.0, 0, 0]]))[0, :, :3].T, [[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+
+
+def test_line_47_meshes():
+    corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    mesh = Mesh(corners, torch.tensor([[0, 1, 2]]), torch.tensor([[0.5, 0.5, 0.5], [0, 0, 0], [1, 1, 1]]))
+    close(mesh.y_up().vertices, [[0, 0, 0], [1, 0, 0], [0, -1, 0]])
+    close(mesh.linear_colors()[:, 0], [0.21404, 0, 1], 1e-4)
 
 
 def test_every_line_has_its_test():

@@ -21,7 +21,10 @@ def requirements() -> list[str]:
 
 
 def test_pyproject_and_requirements_name_the_same_packages(project):
-    assert project["project"]["dependencies"] == requirements()
+    extras = project["project"]["optional-dependencies"]
+    assert project["project"]["dependencies"] + extras["comfyui"] == requirements()
+    assert set(extras) >= {"cpu", "comfyui", "training", "ray"}
+    assert not any("comfyui" in line for line in project["project"]["dependencies"])  # a library needs no frontend
 
 
 def test_requirements_are_lower_bounds():

@@ -86,8 +86,19 @@ def cast(module: nn.Module, dtype: torch.dtype | None = None, device: str | torc
     What the module wants in float32 (`single_precision_names`) keeps it.
     """
     keep = single_precision_names(module)
+    fixed = fixed_names(module)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        tensor.data = tensor.data.to(device, target_dtype(name, tensor.dtype, dtype, keep))
+        wanted = tensor.dtype if name in fixed else target_dtype(name, tensor.dtype, dtype, keep)
+        tensor.data = tensor.data.to(device, wanted)
+
+
+def fixed_names(module: nn.Module) -> set[str]:
+    """Names of the tensors whose type belongs to their layer (``fixed_dtypes``): 8-bit weights and their scales."""
+    return {
+        f"{path}.{leaf}" if path else leaf
+        for path, layer in module.named_modules()
+        for leaf in getattr(layer, "fixed_dtypes", ())
+    }
 
 
 def assign(
@@ -114,6 +125,7 @@ def assign(
         Cancelled: ``should_stop`` answered True.
     """
     filled: dict[int, Tensor] = {}
+    fixed = fixed_names(module)
     for name, old in module.state_dict(keep_vars=True).items():
         check_stop(should_stop)
         tensor = filled.get(id(old))
@@ -121,7 +133,8 @@ def assign(
             stored = read(name)
             if old.is_floating_point() and not stored.dtype.is_floating_point:
                 raise FlashWorldError(f"{name} is stored as {stored.dtype}, not as floating-point numbers.")
-            tensor = stored.to(device=device, dtype=target_dtype(name, stored.dtype, dtype, keep_float32))
+            wanted = old.dtype if name in fixed else target_dtype(name, stored.dtype, dtype, keep_float32)
+            tensor = stored.to(device=device, dtype=wanted)
             tensor = nn.Parameter(tensor, requires_grad=False) if isinstance(old, nn.Parameter) else tensor
             filled[id(old)] = tensor
         owner, _, leaf = name.rpartition(".")

@@ -10,6 +10,7 @@ from ..errors import FlashWorldError
 from .identify import identify
 from .manifest import METADATA_KEY, TEXT_FOLDERS, VAE_NAMES, WEIGHT_NAMES, Manifest, find_beside
 from .open import WeightFile, open_weights
+from .quantized import is_marker
 
 
 def describe(path: str | Path) -> dict:
@@ -53,7 +54,8 @@ def describe(path: str | Path) -> dict:
 def _facts(weights: WeightFile) -> dict:
     kind = identify(weights)
     dtypes, parts = Counter(), Counter()
-    for name, entry in weights.entries.items():
+    tensors = {name: entry for name, entry in weights.entries.items() if not is_marker(name)}
+    for name, entry in tensors.items():
         count = math.prod(entry.shape)
         dtypes[str(entry.dtype).removeprefix("torch.")] += count
         parts[name.split(".", 1)[0]] += count
@@ -63,7 +65,7 @@ def _facts(weights: WeightFile) -> dict:
         "description": kind.description,
         "format": weights.kind,
         "bytes": weights.nbytes,
-        "tensors": len(weights.entries),
+        "tensors": len(tensors),
         "parameters": sum(dtypes.values()),
         "dtypes": dict(dtypes.most_common()),
         "parts": dict(parts.most_common()) if kind.name.startswith("flashworld") else {},

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import FlashWorldError
 from .manifest import METADATA_KEY, WEIGHT_NAMES
-from .open import WeightFile, open_weights, unwrapped
+from .open import INDEX_NAMES, SINGLE_NAMES, WeightFile, open_weights, unwrapped
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -88,7 +88,9 @@ def generator_of(path: Path) -> str:
     """
     if path.is_file() and path.name == "config.json":
         path = path.parent
-    if path.is_dir() and (named := _named(path / "config.json")):
+    if path.is_file() and path.name in _PIPELINES:
+        path = path.parent
+    if path.is_dir() and (named := _named(path / "config.json") or _of_pipeline(path) or _of_single_files(path)):
         return named
     weights = open_model_weights(path)
     if (inside := weights.metadata.get(METADATA_KEY)) and (named := _generator(inside, str(weights.path))):
@@ -114,6 +116,33 @@ def open_model_weights(path: Path) -> WeightFile:
             "Wan2.2-TI2V-5B-Diffusers, and FlashWorld's model.ckpt as the model."
         )
     return open_weights(found or path)  # else shards with an index, or a single file of another name
+
+
+def _of_pipeline(folder: Path) -> str:
+    """The generator whose pipeline file a folder holds; empty where there is none."""
+    for name, (word, generator) in _PIPELINES.items():
+        file = folder / name
+        small = file.is_file() and file.stat().st_size <= _MAX_PIPELINE_BYTES
+        if small and word in file.read_text(encoding="utf-8", errors="replace"):
+            return generator
+    return ""
+
+
+def _of_single_files(folder: Path) -> str:
+    """The generator of whose networks a folder holds each in a file of its own; empty where it holds a whole model."""
+    if any((folder / name).exists() for name in (*WEIGHT_NAMES, *INDEX_NAMES, *SINGLE_NAMES)):
+        return ""
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in (".safetensors", ".pt", ".pth")]
+    if len(files) < 2:
+        return ""
+    for file in files[:_MOST_FILES]:
+        try:
+            kind = identify(open_weights(file))
+        except FlashWorldError:
+            continue  # another one will say what the folder is
+        if kind.generator:
+            return kind.generator
+    return ""
 
 
 def _named(manifest: Path) -> str:
@@ -148,6 +177,13 @@ def _flashworld(shapes: Shapes) -> FileKind | None:
     )
 
 
+def _trellis_structure(shapes: Shapes) -> FileKind:
+    last = next(shape for name, shape in shapes.items() if name.endswith("out_layer.2.weight"))
+    if last[:1] == (1,):
+        return FileKind("trellis", "TRELLIS's structure decoder", "", "trellis")
+    return FileKind("trellis part", "TRELLIS's structure encoder, which only training uses", _TRELLIS_ADVICE)
+
+
 def _wan_transformer(shapes: Shapes) -> FileKind | None:
     names = {name.removeprefix("transformer.") for name in shapes}
     ours = {"condition_embedder.time_embedder.linear_1.weight", "blocks.0.attn1.to_q.weight"}
@@ -168,6 +204,12 @@ def _wan_transformer(shapes: Shapes) -> FileKind | None:
     return FileKind("wan transformer", f"the base video transformer {which} ({style}), not FlashWorld's")
 
 
+# Files that describe a pipeline of several networks: a word that must occur in them, and the generator.
+_PIPELINES = {"pipeline.json": ("Trellis", "trellis")}
+_MAX_PIPELINE_BYTES = 1 << 20
+_MOST_FILES = 64  # of a folder that are looked into
+_TRELLIS_ADVICE = "give the folder of TRELLIS-image-large, or one of its flows with the other files beside it"
+
 _BIAS = "^encoder.block.{}.layer.0.SelfAttention.relative_attention_bias.weight$"
 _LORA = ("lora_A", "lora_B", "lora_up", "lora_down", "lora.up", "lora.down", "lokr_", "hada_", "diff_b")
 _CLIP = ("^text_model.", "^vision_model.", "^cond_stage_model.", "^visual.transformer.", "^transformer.text_model.")
@@ -175,6 +217,31 @@ _CLIP = ("^text_model.", "^vision_model.", "^cond_stage_model.", "^visual.transf
 # encoders: they bring their own.
 _TABLE = (
     _Row(FileKind("lora", "a LoRA, which is no model by itself"), tuple((mark,) for mark in _LORA)),
+    _Row(
+        FileKind("trellis", "TRELLIS's flow over voxels (SLAT)", "", "trellis"),
+        (("t_embedder.mlp.0.weight$", "input_blocks.0.conv1.conv.weight$"),),
+    ),
+    _Row(
+        FileKind("trellis", "TRELLIS's structure flow", "", "trellis"),
+        (("t_embedder.mlp.0.weight$", "blocks.0.cross_attn.to_kv.weight$", "blocks.0.adaLN_modulation.1.weight$"),),
+    ),
+    _Row(
+        FileKind("trellis", "TRELLIS's Gaussian decoder", "", "trellis"),
+        (("offset_perturbation$", "blocks.0.attn.to_qkv.weight$"),),
+    ),
+    _Row(_trellis_structure, (("middle_block.0.conv1.weight$", "out_layer.2.weight$", "input_layer.weight$"),)),
+    _Row(
+        FileKind("trellis part", "TRELLIS's mesh decoder, which is not used here", _TRELLIS_ADVICE),
+        (("blocks.0.attn.to_qkv.weight$", "upsample.0.out_layers.0.conv.weight$"),),
+    ),
+    _Row(
+        FileKind("trellis part", "TRELLIS's radiance field decoder or latent encoder, not used here", _TRELLIS_ADVICE),
+        (("blocks.0.attn.to_qkv.weight$", "^input_layer.weight$", "^out_layer.weight$"),),
+    ),
+    _Row(
+        FileKind("vfusion3d", "a VFusion3D checkpoint (CC-BY-NC 4.0)", "", "vfusion3d"),
+        (("synthesizer.decoder.net.0.weight$", "camera_embedder.mlp.0.weight$", "transformer.pos_embed$"),),
+    ),
     _Row(_flashworld, (("^transformer.patch_embedding.weight$", "^recon_decoder."),)),
     _Row(
         FileKind("flashworld part", "the 3DGS decoder of a FlashWorld checkpoint without its transformer"),

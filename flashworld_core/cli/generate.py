@@ -8,6 +8,7 @@ from ..checkpoints import DTYPES
 from ..progress import duration
 from .arguments import add_trajectory_arguments, device_name, device_of, positive, say, size, size_or_picture
 from .jobs import LIST_KEYS, jobs_of, seeds
+from .objects import add_object_arguments, generate_objects
 from .progress import announced
 
 
@@ -18,7 +19,8 @@ def add_command(commands) -> None:
         description="Make a 3D Gaussian scene from a picture, a sentence, or both, along a camera path. Writes "
         "OUT/scene.ply, OUT/cameras.json (the path, as a request), OUT/path.mp4, OUT/contact_sheet.png and "
         "OUT/report.json. Several pictures, prompts or seeds make a scene each, in a folder of its own, and one "
-        "contact sheet of all; the model is loaded once.",
+        "contact sheet of all; the model is loaded once. Models of objects (TRELLIS, VFusion3D) take a picture of one and no "
+        "path, and write OUT/mesh.glb and OUT/orbit.mp4 too.",
     )
     parser.add_argument(
         "--image",
@@ -69,6 +71,7 @@ def add_command(commands) -> None:
         metavar="N",
         help="views decoded and rendered together: less memory when smaller, same scene",
     )  # noqa: E501
+    add_object_arguments(parser.add_argument_group("objects", "For models that make objects."))
     views = parser.add_argument_group("views")
     views.add_argument(
         "--views", type=positive, default=None, metavar="T", help="number of generation views; default the model's own"
@@ -101,17 +104,30 @@ def add_model_arguments(group) -> None:
         "--dtype", default=None, choices=sorted(DTYPES), help="precision of the networks; default the model's own"
     )
     group.add_argument("--device", type=device_name, default="auto", help="auto, cpu or cuda (%(default)s)")
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the transformer's blocks: a longer first step, faster ones after it; needs a C++ compiler, on a "
+        "graphics card Triton",
+    )
 
 
 def load(options, opened):
     """The model an options namespace asks for, from its `ModelFile`."""
     import torch
 
-    return opened.load(
+    from ..errors import FlashWorldError
+
+    model = opened.load(
         dtype=getattr(torch, DTYPES[options.dtype]) if options.dtype else None,
         device=device_of(options.device),
         parts={name: value for name in ("vae", "text_encoder") if (value := getattr(options, name)) is not None},
     )
+    if options.compile:
+        if not hasattr(model, "compile"):
+            raise FlashWorldError(f"Models of {model.info.name} cannot be compiled; leave --compile out.")
+        model.compile()
+    return model
 
 
 def run(options) -> None:
@@ -127,6 +143,11 @@ def run(options) -> None:
 
         device_of(options.device)
         opened = open_model(options.model)
+        if opened.info.kind == "object":
+            return generate_objects(options, opened.info, lambda: load(options, opened), steps)
+        for name in ("mask", "guidance", "mesh"):
+            if getattr(options, name) is not None:
+                raise FlashWorldError(f"--{name} is for models of objects; {opened.info.model_id} makes scenes.")
         jobs = jobs_of(options, opened.info, steps)
         remarks = check(opened, jobs)
         model = load(options, opened)

@@ -88,6 +88,31 @@ def jobs_of(options, info: GeneratorInfo, steps) -> list[Job]:
     ]
 
 
+def object_jobs(options, steps, more: dict, mask=None) -> list[Job]:
+    """The objects an options namespace asks for: one for every picture and seed.
+
+    Args:
+        steps: as in `Request.steps`.
+        more: of `Request.options`.
+        mask: of every picture, [H, W].
+
+    Raises:
+        FlashWorldError: files that are missing.
+    """
+    from ..generators.base import Request, ViewImage
+
+    asked = [(picture, seed) for picture in _pictures(options.image) for seed in options.seed]
+    _check_count(len(asked))
+    prompt, several = " ".join(options.prompt), len(options.seed) > 1
+    return [
+        Job(
+            _name(number, picture.stem, seed if several else None) if len(asked) > 1 else "",
+            Request(None, (ViewImage(picture, mask=mask),), prompt, seed, steps, options=more),
+        )
+        for number, (picture, seed) in enumerate(asked)
+    ]
+
+
 def _check_count(count: int) -> None:
     if count > MAX_JOBS:
         raise FlashWorldError(f"{count:,} scenes in one command are more than {MAX_JOBS:,}; split them.")

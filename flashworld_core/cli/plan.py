@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..checkpoints import DTYPES
+from ..checkpoints import DTYPES, QUANTIZED
 from ..progress import duration
 from .arguments import positive, size
 from .progress import announced
@@ -20,8 +20,15 @@ def add_command(commands) -> None:
     )
     parser.add_argument("--views", type=positive, default=None, metavar="T", help="default the model's own")
     parser.add_argument("--size", type=size, default=None, metavar="WxH", help="default the model's own")
-    parser.add_argument("--dtype", default="bf16", choices=sorted(DTYPES), help="of the networks (%(default)s)")
+    parser.add_argument(
+        "--dtype",
+        default="bf16",
+        choices=(*sorted(DTYPES), *QUANTIZED),
+        help="of the networks; fp8 and int8: of the transformer's layers, the rest in bf16 (%(default)s)",
+    )
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="(%(default)s)")
+    renderers = ("auto", "gsplat", "triton", "cpu", "torch")
+    parser.add_argument("--backend", choices=renderers, default="auto", help="renderer to plan for (%(default)s)")
     parser.add_argument("--views-per-chunk", type=positive, default=None, metavar="N")
     parser.set_defaults(run=run)
 
@@ -38,9 +45,11 @@ def run(options) -> None:
         views=options.views,
         height=height,
         width=width,
-        dtype=getattr(torch, DTYPES[options.dtype]),
+        dtype=getattr(torch, DTYPES.get(options.dtype, DTYPES["bf16"])),
         device_type=options.device,
         views_per_chunk=options.views_per_chunk,
+        **({"renderer": options.backend} if options.backend != "auto" else {}),
+        **({"stored": getattr(torch, QUANTIZED[options.dtype])} if options.dtype in QUANTIZED else {}),
     )
     print(plan.table())
     print(how_long(opened, plan, options))
@@ -54,7 +63,7 @@ def how_long(opened, plan, options) -> str:
 
     if opened.operations is None:
         return "time: not known for this model"
-    device, dtype = torch.device(options.device), getattr(torch, DTYPES[options.dtype])
+    device, dtype = torch.device(options.device), getattr(torch, DTYPES.get(options.dtype, DTYPES["bf16"]))
     if device.type == "cuda" and not torch.cuda.is_available():
         work = opened.operations(views=plan.views, height=plan.height, width=plan.width)
         return f"time: {work / 1e12:,.1f} million million operations; no CUDA device here to say how long that takes"

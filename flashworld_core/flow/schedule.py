@@ -86,3 +86,13 @@ def shifted_schedule(shift: float = 3.0, entries: int = 1000) -> Schedule:
         raise FlashWorldError(f"entries must be at least 1, got {entries}.")
     sigmas = shift_sigmas(torch.arange(entries, 0, -1, dtype=torch.float32) / entries, shift)
     return Schedule(sigmas, sigmas * entries)
+
+
+def ode_levels(steps: int, shift: float = 3.0) -> list[float]:
+    """Noise levels t_0 = 1 > ... > t_steps = 0 of an ODE sampler: u_i even from 1 to 0, then `shift_sigmas`.
+
+    In double precision. Two steps with shift 3 visit 1, 0.75 and 0.
+    """
+    if not 1 <= steps <= 1000:
+        raise FlashWorldError(f"steps must be 1..1000, got {steps}.")
+    return shift_sigmas(torch.linspace(1, 0, steps + 1, dtype=torch.float64), shift).tolist()

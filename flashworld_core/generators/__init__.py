@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 # name: "module:function" that opens a model of it, ``function(path) -> ModelFile``; imported on first use
 GENERATORS = {
     "flashworld": ".flashworld.open:open_model",
+    "trellis": ".trellis.open:open_model",
+    "vfusion3d": ".vfusion3d.open:open_model",
 }
 # name: "module:function" of published models whose sizes are known without a file, ``function() -> ModelFile``
 PUBLISHED = {
     "official": ".flashworld.open:published_model",
+    "trellis-official": ".trellis.open:published_model",
 }
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
-EMBEDDED = {"tiny": ASSETS / "flashworld-tiny"}  # names that need no path; the folders ship with the package
+# names that need no path; the folders ship with the package
+EMBEDDED = {"tiny": ASSETS / "flashworld-tiny", "trellis-tiny": ASSETS / "trellis-tiny"}
 
 
 def model_path(model: str | Path) -> Path:
@@ -81,7 +85,8 @@ def load_model(
         dtype: floating-point type of the networks; None takes the one the model wants, else each file's own.
         device: where the networks go.
         progress: counts tensors.
-        parts: ``vae`` and ``text_encoder``: files, folders or ready objects, for checkpoints that bring none.
+        parts: ``vae`` and ``text_encoder``, or ``image_encoder``: files, folders or ready objects, for checkpoints that
+            bring none.
 
     Returns:
         A `base.Generator`.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import Cameras
+from ..fields import Field
 from ..gaussians import Gaussians
 from ..progress import Progress
 
@@ -45,7 +46,8 @@ class Request:
     """What is asked of a generator; the same record for every one.
 
     Attributes:
-        cameras: the path, in the user's world (OpenCV axes). Every camera is one generated view.
+        cameras: the path, in the user's world (OpenCV axes). Every camera is one generated view. Generators of objects
+            need none: an object stands at the origin and shows its front towards -z.
         images: the images the scene is made from; none: from the prompt alone.
         prompt: the text, without any prefix.
         seed: of every random draw, 0..2^64 - 1.
@@ -57,7 +59,7 @@ class Request:
         options: what only some generators take, by name; `Generator.check` refuses names it does not know.
     """
 
-    cameras: Cameras
+    cameras: Cameras | None
     images: tuple[ViewImage, ...] = ()
     prompt: str = ""
     seed: int = 0
@@ -93,11 +95,13 @@ class Generation:
     Attributes:
         scene: the scene in the user's world, or ``scene(count)`` that makes it when asked: at most ``count``
             Gaussians, those that show most from the views; None for all.
-        cameras: the generated views, in the user's world, intrinsics for the generated size.
+        cameras: the generated views, in the user's world, intrinsics for the generated size; of an object: views
+            around it.
         step: the finished step, 0-based.
         steps: how many steps there are.
         count: Gaussians of the whole scene.
         preview: [H, W, 3] float32 in [0, 1] on the CPU, views of the scene so far; None where there is none.
+        field: what the scene was made from, where that is a field; `ops.field_to_mesh` makes a mesh of it.
     """
 
     scene: Gaussians | Callable[[int | None], Gaussians]
@@ -106,6 +110,7 @@ class Generation:
     steps: int = 1
     count: int = 0
     preview: Tensor | None = None
+    field: Field | None = None
 
     @functools.cached_property
     def gaussians(self) -> Gaussians:
@@ -135,6 +140,10 @@ class GeneratorInfo:
         text: the text encoder it needs; None: it reads no prompt.
         vae: the VAE it needs; None: it has none.
         parameters: how many numbers its own networks have; 0: unknown.
+        kind: "scene", along a camera path; or "object", from images of it.
+        max_images: the most images it takes.
+        image_encoder: its image encoder is a file of its own, which may have to be given.
+        field: its results are fields (`Generation.field`) before they are Gaussians.
     """
 
     name: str
@@ -149,6 +158,10 @@ class GeneratorInfo:
     text: TextSpec | None = None
     vae: WanVaeConfig | None = None
     parameters: int = 0
+    kind: str = "scene"
+    max_images: int = 1
+    image_encoder: bool = False
+    field: bool = False
 
 
 @runtime_checkable

@@ -71,6 +71,17 @@ def looks_like_photograph(image: ImageLike) -> bool:
     return bool((np.abs(4 * middle - sum(around)) <= 4).mean() < SMOOTH_IN_DRAWINGS)
 
 
+def open_cutout(image: ImageLike) -> tuple[Image, Image | None]:
+    """Open an image as `open_image` does, but keep what it says about transparency.
+
+    Returns:
+        The colors as they are stored, mode RGB, and the opacity, mode L; None where nothing is transparent.
+    """
+    picture = _open(image)
+    alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
+    return picture.convert("RGB"), None if alpha is None or alpha.getextrema()[0] == 255 else alpha
+
+
 def _open(image: ImageLike) -> Image:
     """RGB or RGBA."""
     from PIL import Image, ImageOps

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.assign import assign, check_names_and_shapes, expected_shapes
 from ..checkpoints.open import FP8, WeightFile, open_weights
+from ..checkpoints.quantized import is_marker, resolved, scaled_weights
 from ..errors import FlashWorldError
 from ..formats.files import parse_json
 from .prompt_cache import PROMPT_CACHE, PromptCache
@@ -152,12 +152,7 @@ class TextEncoder:
 
 
 logger = logging.getLogger(__name__)
-# A ComfyUI text encoder file holds these beside the weights: the tokenizer, and the scales of quantized weights.
-_NOT_WEIGHTS = ("spiece_model", "scaled_fp8")
-_SCALES = (".scale_weight", ".weight_scale")
-_MARKER = ".comfy_quant"  # JSON as uint8, one for each quantized layer
-_QUANTIZATIONS = ("float8_e4m3fn", "float8_e5m2", "int8_tensorwise")  # weight = number * scale, of the tensor or row
-_NOT_WEIGHT_ENDINGS = (*_SCALES, ".scale_input", ".input_scale", _MARKER)
+_NOT_WEIGHTS = ("spiece_model", "lm_head.weight")  # the tokenizer in ComfyUI's files, and a whole model's last layer
 _EIGHT_BIT = (*FP8, torch.int8)
 # One tensor under two names; files hold the first, the second, or both.
 _EMBEDDING, _TIED = "shared.weight", "encoder.embed_tokens.weight"
@@ -189,7 +184,7 @@ def open_text_encoder(
     """
     path = Path(path).expanduser()
     weights = open_weights(path)
-    _check_quantization(weights)
+    scaled_weights(weights)  # what it could not multiply out, it refuses
     shapes = encoder_shapes(weights)
     config = deduce_umt5_config(shapes, path)
     check_names_and_shapes(expected_shapes(_build(config)), shapes, "UMT5 text encoder", path)
@@ -216,30 +211,6 @@ def open_text_encoder(
     )
 
 
-def _check_quantization(weights: WeightFile) -> None:
-    """Refuse by name what `load_umt5` cannot multiply out.
-
-    Raises:
-        FlashWorldError: a marker of another quantization, or whole numbers without a scale.
-    """
-    advice = "use the fp16, bf16, fp8 or int8 file of this text encoder"
-    for name, entry in weights.entries.items():
-        if name.endswith(_MARKER):
-            if math.prod(entry.shape) > 10_000 or entry.dtype != torch.uint8:
-                raise FlashWorldError(f"{weights.path}: {name} is no description of a quantization; {advice}.")
-            marker = parse_json(weights.read(name).numpy().tobytes(), f"{weights.path}: {name}")
-            kind = marker.get("format") if isinstance(marker, dict) else None
-            turned = " with convrot" if isinstance(marker, dict) and marker.get("convrot") else ""
-            if kind not in _QUANTIZATIONS or turned:
-                raise FlashWorldError(
-                    f"{weights.path} is quantized as {str(kind)[:40]!r}{turned}, which is not supported; {advice}."
-                )
-        if name.endswith(".weight") and entry.dtype in (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64):
-            stem = name.removesuffix(".weight")
-            if entry.dtype != torch.int8 or not any(stem + ending in weights.entries for ending in _SCALES):
-                raise FlashWorldError(f"{weights.path}: {name} is stored as {entry.dtype} without a scale; {advice}.")
-
-
 def weights_id(weights: WeightFile) -> str:
     """A name for these very weights: the file's place, size and time of change."""
     path = weights.path.resolve()
@@ -252,9 +223,7 @@ def encoder_shapes(weights: WeightFile) -> dict[str, tuple[int, ...]]:
     shapes = {
         name: shape
         for name, shape in weights.shapes.items()
-        if name not in (*_NOT_WEIGHTS, "lm_head.weight")
-        and not name.startswith("decoder.")
-        and not name.endswith(_NOT_WEIGHT_ENDINGS)
+        if name not in _NOT_WEIGHTS and not name.startswith("decoder.") and not is_marker(name)
     }
     tied = shapes.pop(_TIED, None)
     if tied is not None:
@@ -357,17 +326,10 @@ def load_umt5(
     stored = weights.entries["encoder.block.0.layer.0.SelfAttention.q.weight"].dtype
     dtype = dtype or (torch.bfloat16 if stored in _EIGHT_BIT else stored)
 
+    plain = resolved(weights, scaled_weights(weights))
+
     def read(name: str) -> Tensor:
-        tensor = weights.read(_TIED if name == _EMBEDDING and name not in weights.entries else name)
-        if tensor.dtype not in _EIGHT_BIT:
-            return tensor
-        stem = name.removesuffix(".weight")
-        scale = next((weights.read(stem + ending) for ending in _SCALES if stem + ending in weights.entries), None)
-        if scale is None:
-            return tensor.float()
-        if scale.numel() not in (1, tensor.shape[0]):
-            raise FlashWorldError(f"{weights.path}: {stem} has {scale.numel()} scales for {tensor.shape[0]} rows.")
-        return tensor.float() * scale.float().reshape(-1, *(1,) * (tensor.ndim - 1))
+        return plain.read(_TIED if name == _EMBEDDING and name not in plain.entries else name)
 
     # In half precision the last feed-forward layer overflows; transformers computes with it in float32.
     keep = ("wo",) if dtype == torch.float16 else ()

@@ -167,6 +167,11 @@ def norm_silu(norm: ChannelRMSNorm, x: Tensor) -> Tensor:
     return F.silu(norm(x), inplace=not torch.is_grad_enabled())
 
 
+def _added(fresh: Tensor, other: Tensor) -> Tensor:
+    """``fresh + other``, written over ``fresh``, which nobody else holds, where no gradient is kept."""
+    return fresh + other if torch.is_grad_enabled() else fresh.add_(other)
+
+
 class ResidualBlock(nn.Module):
     """Two normalized 3x3 convolutions beside a shortcut (1x1 convolution where the width changes)."""
 
@@ -180,7 +185,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(norm_silu(self.norm1, x))
-        return self.conv2(norm_silu(self.norm2, y)) + self.conv_shortcut(x)
+        return _added(self.conv2(norm_silu(self.norm2, y)), self.conv_shortcut(x))
 
 
 class SpatialAttention(nn.Module):
@@ -245,7 +250,8 @@ class Upsample(_Resample):
         super().__init__()
         self.resample = nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(channels, channels, 3, padding=1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """The enlarged ``x``; ``shortcut`` [N, C, h, w] is added to all four phases, as if enlarged too."""
         n, c, h, w = x.shape
         conv = self.resample[1]
         kernel = _fold_kernel(_fold_kernel(conv.weight, 2), 4)  # [out, in, row phase, 2, column phase, 2]
@@ -253,8 +259,20 @@ class Upsample(_Resample):
         y = F.conv2d(x, kernel, conv.bias.repeat(4), padding=1)  # [N, 4 C, h + 1, w + 1]
         y = y.permute(0, 2, 3, 1).unflatten(-1, (2, 2, c))
         # Phase 0 looks at the pixel and its predecessor, phase 1 at the pixel and its successor.
-        rows = [torch.stack([y[:, i : i + h, j : j + w, i, j] for j in (0, 1)], 3) for i in (0, 1)]
-        return torch.stack(rows, 2).reshape(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
+        phases = [[y[:, i : i + h, j : j + w, i, j] for j in (0, 1)] for i in (0, 1)]
+        added = None if shortcut is None else shortcut.permute(0, 2, 3, 1)
+        if torch.is_grad_enabled():
+            phases = [[phase if added is None else phase + added for phase in row] for row in phases]
+            out = torch.stack([torch.stack(row, 3) for row in phases], 2)
+        else:  # each number is moved once
+            out = y.new_empty(n, h, 2, w, 2, c)
+            for i, row in enumerate(phases):
+                for j, phase in enumerate(row):
+                    if added is None:
+                        out[:, :, i, :, j] = phase
+                    else:
+                        torch.add(phase, added, out=out[:, :, i, :, j])
+        return out.reshape(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
     def reference(self, x: Tensor) -> Tensor:
         """`forward` as it is written down in the Wan VAE: the slow twin it is tested against."""
@@ -294,12 +312,19 @@ def duplicate_shortcut(x: Tensor, out_channels: int, *, time_factor: int) -> Ten
     """
     n, channels, h, w = x.shape
     repeats = out_channels * time_factor * 4 // channels
-    copies, mixed = divmod(repeats, 4 * time_factor)
-    if not mixed:  # an output channel shows one input channel only
-        return F.interpolate(x if copies == 1 else x.repeat_interleave(copies, 1), scale_factor=2.0)
+    if (small := small_shortcut(x, out_channels, time_factor=time_factor)) is not None:
+        return F.interpolate(small, scale_factor=2.0)
     x = x.permute(0, 2, 3, 1).unsqueeze(-1).expand(-1, -1, -1, -1, repeats)
     x = x.reshape(n, h, w, out_channels, time_factor, 2, 2)[..., -1, :, :]
     return x.permute(0, 1, 4, 2, 5, 3).reshape(n, 2 * h, 2 * w, out_channels).permute(0, 3, 1, 2)
+
+
+def small_shortcut(x: Tensor, out_channels: int, *, time_factor: int) -> Tensor | None:
+    """`duplicate_shortcut` before it is enlarged, [N, out_channels, h, w]; None where pixels of a 2x2 block differ."""
+    copies, mixed = divmod(out_channels * time_factor * 4 // x.shape[1], 4 * time_factor)
+    if mixed:
+        return None
+    return x if copies == 1 else x.repeat_interleave(copies, 1)  # an output channel shows one input channel
 
 
 class DownBlock(nn.Module):
@@ -319,7 +344,8 @@ class DownBlock(nn.Module):
             y = resnet(y)
         if self.downsampler is not None:
             y = self.downsampler(y)
-        return y + average_shortcut(x, self.out_channels, time_factor=self.time_factor, space_factor=self.space_factor)
+        shortcut = average_shortcut(x, self.out_channels, time_factor=self.time_factor, space_factor=self.space_factor)
+        return y + shortcut if y is x else _added(y, shortcut)
 
 
 class UpBlock(nn.Module):
@@ -339,7 +365,10 @@ class UpBlock(nn.Module):
             y = resnet(y)
         if self.upsampler is None:
             return y
-        return self.upsampler(y) + duplicate_shortcut(x, self.out_channels, time_factor=self.time_factor)
+        small = small_shortcut(x, self.out_channels, time_factor=self.time_factor)
+        if small is not None:
+            return self.upsampler(y, small)
+        return _added(self.upsampler(y), duplicate_shortcut(x, self.out_channels, time_factor=self.time_factor))
 
 
 def patchify(x: Tensor, patch: int) -> Tensor:

@@ -8,7 +8,7 @@ import importlib
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -19,6 +19,7 @@ from ..errors import FlashWorldError, check_stop, is_out_of_memory, out_of_memor
 from ..gaussians import Gaussians
 from ..ops.measure import clip_planes
 from .antialias import is_antialiased, thinning
+from .backends import BackendFailed
 from .constants import matching_low_pass
 from .normals import normals_from_depth
 
@@ -136,6 +137,7 @@ def render(
         )
     _check_values(gaussians)
     name, rasterize = _load_backend(backend, gaussians.device)
+    asked = backend
 
     device = gaussians.device
     tensors = [getattr(gaussians, field).float() for field in _FIELDS]
@@ -149,24 +151,33 @@ def render(
         or _plan_chunk(name, n, cameras, device, watched=progress is not None or should_stop is not None)
     )
 
+    def draw(begin: int, some: Cameras):
+        nonlocal name, rasterize
+        while True:
+            try:
+                return rasterize(
+                    *(_thinned(tensors, some, low_pass) if antialiased else tensors),
+                    some.world_to_camera,
+                    some.intrinsics,
+                    some.width,
+                    some.height,
+                    background=backgrounds[begin : begin + chunk],
+                    near=near,
+                    far=far,
+                    sh_degree=degree,
+                    eps2d=low_pass,
+                    **({"should_stop": should_stop} if name in _ASKS else {}),
+                )
+            except BackendFailed as error:
+                failed, reason = name, str(error)
+            name, rasterize = _load_backend(asked, device, failed={failed: reason})
+
     def render_all() -> RenderOutput:
         outputs = []
         for begin in range(0, views, chunk):
             check_stop(should_stop)
             some = cameras[begin : begin + chunk]
-            images = rasterize(
-                *(_thinned(tensors, some, low_pass) if antialiased else tensors),
-                some.world_to_camera,
-                some.intrinsics,
-                some.width,
-                some.height,
-                background=backgrounds[begin : begin + chunk],
-                near=near,
-                far=far,
-                sh_degree=degree,
-                eps2d=low_pass,
-                **({"should_stop": should_stop} if name in _ASKS else {}),
-            )
+            images = draw(begin, some)
             outputs.append(_select(modes, *(image.to(device) for image in images), some.intrinsics))
             if progress is not None:
                 for done in range(begin, begin + len(some)):
@@ -226,8 +237,21 @@ def has_backend(name: Backend) -> bool:
     return _load_backend(name, torch.device("cpu"))[0] == name
 
 
-def _load_backend(wanted: str, device: torch.device):
+def expected_backend(device_type: str) -> str:
+    """The backend that "auto" will take on a device, as far as is known without loading any.
+
+    On a machine without such a device it is the best one there is.
+    """
+    order = _AUTO.get(device_type, _AUTO_ELSEWHERE)
+    present = device_type == "cpu" or getattr(torch, device_type).is_available()
+    return next((name for name in order if not (present and name in _missing)), order[-1])
+
+
+def _load_backend(wanted: str, device: torch.device, failed: Mapping[str, str] | None = None):
     """Load the wanted backend, or the next one that loads, and log the choice with its reason once.
+
+    Args:
+        failed: backends that loaded and turned out not to work, and why; not taken from now on.
 
     Returns:
         Its name and its `rasterize`.
@@ -241,6 +265,7 @@ def _load_backend(wanted: str, device: torch.device):
         raise FlashWorldError(f"Unknown rendering backend {wanted!r}; choose one of {('auto', *_MODULES)}.")
     with _loading:
         known = len(_missing)
+        _missing.update(failed or {})
         for name in order:
             if name in _missing:
                 continue
@@ -262,7 +287,8 @@ def _announce(name: str, order: Sequence[str], news: bool, wanted: str) -> None:
     reasons = [f"{skipped!r} is not available ({_missing[skipped]})" for skipped in order[: order.index(name)]]
     slower = news and (name not in _ON_GPU or wanted != "auto")
     level = logging.WARNING if slower else logging.INFO
-    logger.log(level, "Rendering with backend %r%s.", name, ": " + ", ".join(reasons) if reasons else "")
+    advice = ' For fast rendering without a GPU: pip install numba (or ".[cpu]").' if name == "torch" and slower else ""
+    logger.log(level, "Rendering with backend %r%s.%s", name, ": " + ", ".join(reasons) if reasons else "", advice)
 
 
 def _plan_chunk(name: str, n: int, cameras: Cameras, device: torch.device, watched: bool) -> int:

@@ -15,16 +15,33 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import FlashWorldError
 
+# Releases whose GPU kernels normalize in one pass; the CPU's take several, with copies in single precision.
+_FUSED_RMS_NORM = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 9)
 
-class _FusedKernels(TorchFunctionMode):
-    """Attention as a device runs it: one kernel that allocates its result, not the matrix of scores."""
+
+class FusedKernels(TorchFunctionMode):
+    """Operators as a device runs them: one kernel that allocates its result.
+
+    Attention does not make the matrix of scores; its result lies in memory as [B, tokens, heads, d]. RMS norms make no
+    copies, unless ``device_type`` is the CPU or torch older than their kernel.
+
+    Args:
+        device_type: whose kernels are meant.
+    """
+
+    def __init__(self, device_type: str = "cuda"):
+        super().__init__()
+        self._fuse_norms = device_type != "cpu" and _FUSED_RMS_NORM
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if function is F.scaled_dot_product_attention:
             query = args[0] if args else kwargs["query"]
             value = args[2] if len(args) > 2 else kwargs["value"]
-            return query.new_empty(*query.shape[:-1], value.shape[-1])
+            *batch, heads, tokens, _ = query.shape
+            return query.new_empty(*batch, tokens, heads, value.shape[-1]).transpose(-3, -2)
+        if function is F.rms_norm and self._fuse_norms:
+            return torch.empty_like(args[0] if args else kwargs["input"])
         return function(*args, **kwargs)
 
 
@@ -60,15 +77,16 @@ class _LiveBytes(TorchDispatchMode):
         self.live -= self._sizes.pop(key)
 
 
-def peak_bytes(function: Callable[[], object]) -> int:
+def peak_bytes(function: Callable[[], object], device_type: str = "cuda") -> int:
     """Largest number of bytes that tensors made inside ``function`` occupy at one time, its results included.
 
     Args:
         function: runs on the meta device; what exists before the call (weights, inputs) is not counted.
+        device_type: whose kernels are meant.
 
     Workspaces inside kernels and what an allocator loses to fragmentation are not seen.
     """
-    with torch.no_grad(), _LiveBytes() as counter, _FusedKernels():
+    with torch.no_grad(), _LiveBytes() as counter, FusedKernels(device_type):
         result = function()
         peak = counter.peak
         del result
@@ -107,6 +125,8 @@ class MemoryPlan:
     Attributes:
         stages: in the order they run.
         views, height, width, dtype, device_type, views_per_chunk: what was planned for.
+        stored: the 8-bit type of the transformer's layers; None: they are in ``dtype``.
+        renderer: the rendering backend planned for; empty where there is no choice.
     """
 
     stages: tuple[StageMemory, ...]
@@ -116,6 +136,14 @@ class MemoryPlan:
     dtype: torch.dtype
     device_type: str
     views_per_chunk: int
+    stored: torch.dtype | None = None
+    renderer: str = ""
+
+    @property
+    def precision(self) -> str:
+        """The types in words."""
+        words = str(self.dtype).removeprefix("torch.")
+        return words if self.stored is None else f"{words} with {str(self.stored).removeprefix('torch.')} layers"
 
     def __getitem__(self, stage: str) -> StageMemory:
         return next(s for s in self.stages if s.stage == stage)
@@ -143,8 +171,8 @@ class MemoryPlan:
     def table(self) -> str:
         """The plan as text, in GB (1e9 bytes)."""
         lines = [
-            f"{self.views} views of {self.height}x{self.width}, {str(self.dtype).removeprefix('torch.')}, "
-            f"{self.device_type}, {self.views_per_chunk} views a chunk",
+            f"{self.views} views of {self.height}x{self.width}, {self.precision}, {self.device_type}"
+            f"{self.renderer and f', rendered by {self.renderer}'}, {self.views_per_chunk} views a chunk",
             f"{'stage':<12}{'weights':>9}{'activations':>13}{'held':>8}{'sum':>8}  (GB)",
         ]
         lines += [

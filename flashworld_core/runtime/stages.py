@@ -17,7 +17,9 @@ from torch import nn
 
 Result = TypeVar("Result")
 # "renderer" is the one stage without weights: it says where Gaussians are kept and rendered.
-StageName = Literal["text", "encoder", "transformer", "decoder", "renderer"]
+StageName = Literal[
+    "text", "encoder", "transformer", "structure_flow", "structure_decoder", "slat_flow", "decoder", "renderer"
+]
 
 
 DEFAULT_CHUNK = 4  # views; fills a large GPU at full size, and keeps the decoder's memory near a fifth of the whole

@@ -24,7 +24,10 @@ Splat = getattr(io, "Splat", None) or io.Custom("SPLAT")
 SplatFile = getattr(io, "File3DSplatAny", None) or io.Custom("FILE_3D_SPLAT_ANY")
 Camera = getattr(io, "Load3DCamera", None) or io.Custom("LOAD3D_CAMERA")
 WanCameraEmbedding = getattr(io, "WanCameraEmbedding", None) or io.Custom("WAN_CAMERA_EMBEDDING")
+Mesh = getattr(io, "Mesh", None) or io.Custom("MESH")
+MeshFile = getattr(io, "File3DGLB", None) or io.Custom("FILE_3D_GLB")
 Model = io.Custom("FLASHWORLD_MODEL")
+Field = io.Custom("FIELD")
 Trajectory = io.Custom("FLASHWORLD_TRAJECTORY")
 
 MAX_GROWN = 8  # sockets of a growing input on hosts that cannot grow one
@@ -115,6 +118,30 @@ class SPLAT(getattr(Types, "SPLAT", _PlainSplat)):
     def _comfy_cache_tensors(self) -> list:
         """The tensors newer hosts count when their cache is short of memory."""
         return [t for t in (self.positions, self.scales, self.rotations, self.opacities, self.sh) if t is not None]
+
+
+class _PlainMesh:
+    """What ``Types.MESH`` is, for hosts before it."""
+
+    def __init__(self, vertices, faces, uvs=None, vertex_colors=None, texture=None, unlit=False, **_):
+        self.vertices, self.faces, self.uvs = vertices, faces, uvs
+        self.vertex_colors, self.texture, self.unlit = vertex_colors, texture, unlit
+        self.vertex_counts = self.face_counts = None
+
+
+MESH = getattr(Types, "MESH", _PlainMesh)
+
+
+def mesh(vertices: torch.Tensor, faces: torch.Tensor, colors: torch.Tensor) -> Any:
+    """A MESH of one, without the fields this host does not know.
+
+    Args:
+        vertices: [N, 3], y up.
+        faces: [M, 3].
+        colors: [N, 3] in linear light, shown as they are.
+    """
+    options = _known(MESH.__init__, {"vertex_colors": colors[None], "unlit": True})
+    return MESH(vertices[None], faces[None], **options)
 
 
 class _PlainFile3D:

@@ -17,7 +17,7 @@ from ...flashworld_core.errors import FlashWorldError
 
 MODEL_FOLDER = "flashworld"  # below ComfyUI's models folder, or wherever extra_model_paths.yaml puts this name
 MODEL_FOLDERS = (MODEL_FOLDER, "diffusion_models")
-MODEL_EXTENSIONS = frozenset({".safetensors", ".ckpt"})
+MODEL_EXTENSIONS = frozenset({".safetensors", ".ckpt", ".pt"})
 
 _MAX_NAME = 200
 _RESERVED = re.compile(

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import comfy.model_management as management
 import comfy.model_patcher
-import comfy.ops
 import torch
 from torch import nn
 
@@ -22,12 +21,10 @@ from ...flashworld_core.gaussians import Gaussians
 from ...flashworld_core.generators.base import Generator
 from ...flashworld_core.runtime.memory import MemoryPlan
 from ...flashworld_core.runtime.stages import DEFAULT_CHUNK, Stages
+from .layers import use_host_attention, use_host_layers
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
-# Layers the host can keep in main memory and stream to the device while the network runs. The few others (norms,
-# modulation tables) are small and always brought whole.
-_STREAMED = {nn.Linear: "Linear", nn.Conv3d: "Conv3d", nn.Embedding: "Embedding"}
 _MARGIN = 0.1  # of the free memory that planning leaves alone
 _MORE = 1.5  # times the planned room, where that was too little
 OUT_OF_MEMORY = (
@@ -58,6 +55,7 @@ class Part:
         self.network, self.streamed = network, streamed
         if streamed:
             use_host_layers(network)
+        use_host_attention(network)
         # A module of our own around it: the host writes attributes (device and others) that the network's class
         # may define as read-only. Its class name is what the host's log shows.
         holder = type(f"FlashWorld {name}", (nn.Module,), {})()
@@ -97,17 +95,6 @@ def _bring_own_tensors(module: nn.Module, device: torch.device) -> None:
     for name, buffer in module.named_buffers(recurse=False):
         if buffer.device != device:
             setattr(module, name, buffer.to(device))
-
-
-def use_host_layers(network: nn.Module) -> None:
-    """Turn a network's plain layers into the host's, in place: the same parameters and the same results, but the host
-    may leave the weights in main memory and cast them layer by layer."""
-    for module in network.modules():
-        name = _STREAMED.get(type(module))
-        if name is not None:
-            module.__class__ = getattr(comfy.ops.manual_cast, name)
-            if not hasattr(module, "bias"):  # the host's layers all have one
-                module.bias = None
 
 
 class LoadedModel:
@@ -242,8 +229,10 @@ def dtype_for(choice: torch.dtype | None, own: torch.dtype | None = None) -> tor
         own: what the model itself wants where nobody chose.
     """
     device = management.get_torch_device()
-    if choice is not None or own is not None:
-        return choice or own
+    if choice is not None:
+        return choice
+    if own is not None and not (own == torch.float16 and management.is_device_cpu(device)):
+        return own  # float16 is for graphics cards
     if management.is_device_cpu(device):
         return torch.float32
     if management.should_use_bf16(device):

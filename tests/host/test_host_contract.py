@@ -12,7 +12,7 @@ pytestmark = pytest.mark.host
 # Inputs are name:type, the widgets in the order of widgets_values (new ones come last); ? marks optional ones.
 CONTRACT = {
     "FlashWorld_LoadModel": (
-        "model:COMBO dtype:COMBO vae:VAE? clip:CLIP?",
+        "model:COMBO dtype:COMBO vae:VAE? clip:CLIP? compile:BOOLEAN?",
         "FLASHWORLD_MODEL",
     ),
     "FlashWorld_CameraPath": (
@@ -37,6 +37,19 @@ CONTRACT = {
         "model:FLASHWORLD_MODEL trajectory:FLASHWORLD_TRAJECTORY prompt:STRING seed:INT steps:INT image_index:INT "
         "size_from:COMBO image:IMAGE? conditioning:CONDITIONING? mask:MASK?",
         "SPLAT IMAGE LOAD3D_CAMERA",
+    ),
+    "FlashWorld_ImageToObject": (
+        "model:FLASHWORLD_MODEL image:IMAGE seed:INT structure_steps:INT detail_steps:INT guidance:FLOAT mask:MASK? "
+        "mask_is:COMBO?",
+        "SPLAT IMAGE LOAD3D_CAMERA FIELD",
+    ),
+    "FlashWorld_FieldToMesh": ("field:FIELD resolution:INT threshold:FLOAT", "MESH FILE_3D_GLB"),
+    "FlashWorld_FieldToSplat": ("field:FIELD resolution:INT min_opacity:FLOAT", "SPLAT"),
+    "FlashWorld_PlaceObject": (
+        "scene:SPLAT object:SPLAT where:COMBO pixel_x:FLOAT pixel_y:FLOAT view:INT position_x:FLOAT position_y:FLOAT "
+        "position_z:FLOAT scale:FLOAT turn:FLOAT tilt:FLOAT roll:FLOAT face_viewer:BOOLEAN anchor:COMBO "
+        "trajectory:FLASHWORLD_TRAJECTORY?",
+        "SPLAT IMAGE",
     ),
     "FlashWorld_RenderViews": (
         "splat:SPLAT width:INT height:INT frames:INT background:STRING hole_threshold:FLOAT sh_degree:INT "

@@ -43,6 +43,14 @@ def test_a_transformer_loaded_in_part_computes_the_same(found: dict[str, Any], d
     assert of["equal_in_part"] and of["equal_after_eviction"] and of["equal_after_detach"]
 
 
+@pytest.mark.parametrize("dtype", ["fp8", "int8"])
+def test_eight_bit_layers_are_streamed_in_eight_bits(found: dict[str, Any], dtype: str) -> None:
+    of = found[dtype]
+    assert of["lowvram"] and 0.2 < of["loaded_share"] < 0.8
+    assert of["equal_in_part"] and of["equal_after_eviction"] and of["equal_after_detach"] and of["equal_to_the_core"]
+    assert of["bytes"] < 0.7 * found["torch.bfloat16"]["bytes"]
+
+
 def test_the_hosts_out_of_memory_is_recognized(found: dict[str, Any]) -> None:
     assert found["oom_is_known"] and found["others_are_not"]
 

@@ -154,7 +154,7 @@ def test_the_plan_of_the_published_model_on_a_card(monkeypatch):
     on_cpu = load.facts(opened, "bf16")
     monkeypatch.setattr(memory.management, "is_device_cpu", lambda device: False)
     lines = load.facts(opened, "bf16")[2:]
-    assert "10.8 GB with one network loaded at a time, 14.4 GB with all" in lines[0]
+    assert "10.7 GB with one network loaded at a time, 14.5 GB with all" in lines[0]
     assert any("smaller card" in line for line in lines) and not any("smaller card" in line for line in on_cpu)
     assert any(line.startswith("- transformer: 10.1 GB of weights") for line in lines)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import comfy.model_management as management
 import comfy.model_patcher
 import comfy.ops
@@ -59,6 +62,59 @@ def test_the_hosts_layers_compute_what_the_networks_own_do(dtype):
     assert type(model.transformer.patch_embedding) is comfy.ops.manual_cast.Conv3d
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert list(model.transformer.state_dict()) == names and model.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["fp8", "int8"])
+def test_eight_bit_layers_stay_so_in_the_hosts_hands(tmp_path, dtype):
+    from flashworld_pack.flashworld_core.generators import model_path, open_model
+    from flashworld_pack.nodes.comfyui.layers import HostQuantizedLinear
+
+    file, folder = open_model("tiny").convert(tmp_path / "x.safetensors", dtype), model_path("tiny")
+    parts = {"vae": folder / "vae.safetensors", "text_encoder": folder / "text_encoder"}
+    model = open_model(file).load(dtype=torch.bfloat16, parts=parts)
+    inputs = transformer_inputs(model.config)
+    with torch.no_grad():
+        before = model.transformer(*inputs)
+        memory.use_host_layers(model.transformer)
+        after = model.transformer(*inputs)
+    layers = [m for m in model.transformer.modules() if isinstance(m, HostQuantizedLinear)]
+    assert len(layers) == 60 and all(m.weight.element_size() == 1 and m.comfy_cast_weights for m in layers)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_the_hosts_attention_reaches_every_block(monkeypatch):
+    from flashworld_pack.nodes.comfyui import layers
+
+    model = load_model("tiny", dtype=torch.float32)
+    inputs = transformer_inputs(model.config)
+    with torch.no_grad():
+        expected = model.transformer(*inputs)
+    seen = []
+
+    def optimized_attention(query, key, value, heads):
+        """Of a host: [B, tokens, heads * d] in and out."""
+        assert query.ndim == 3
+        seen.append((heads, query.shape[1], key.shape[1]))
+        query, key, value = (t.unflatten(2, (heads, -1)).transpose(1, 2) for t in (query, key, value))
+        return nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+    chosen = types.SimpleNamespace(optimized_attention=optimized_attention)
+    for name in ("comfy.ldm", "comfy.ldm.modules"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setattr(sys.modules["comfy.ldm.modules"], "attention", chosen, raising=False)
+    part = memory.Part("transformer", model.transformer)
+    assert model.transformer.attention is layers.host_attention
+    with torch.no_grad():
+        on_cpu = part.network(*inputs)
+    assert not seen and all(torch.equal(a, b) for a, b in zip(on_cpu, expected, strict=True))
+    monkeypatch.setattr(layers, "_ON_CPU", "another device")
+    with torch.no_grad():
+        out = part.network(*inputs)
+    config = model.config
+    tokens, heads = 2 * 4 * 6, config.transformer.num_attention_heads
+    blocks = config.transformer.num_layers
+    assert seen == blocks * [(heads, tokens, tokens), (heads, tokens, config.text_length)]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(out, expected, strict=True))
 
 
 def test_only_plain_layers_are_swapped():

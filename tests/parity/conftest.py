@@ -18,7 +18,8 @@ def parity_dir() -> Path:
     """Folder with config.json and the safetensors files of the FlashWorld set."""
     root = Path(os.environ.get("FLASHWORLD_PARITY_DIR") or Path(__file__).parent / "data")
     for folder in (root / "flashworld", root):
-        if (folder / "config.json").is_file():
+        file = folder / "config.json"
+        if file.is_file() and "feat_dim" in json.loads(file.read_text()):  # not the set of another generator
             return folder
     pytest.skip(f"no parity set at {root} (FLASHWORLD_PARITY_DIR)")
 

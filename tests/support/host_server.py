@@ -115,21 +115,30 @@ class HostServer:
         host: ComfyUI's folder (see ``find_host``).
         port: to listen on; None takes a free one.
         extra: further command line arguments.
+        forced: options, without dashes, that ComfyUI's parser would not let stand beside --cpu.
     """
 
-    def __init__(self, base: Path, host: Path | None = None, port: int | None = None, extra: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        base: Path,
+        host: Path | None = None,
+        port: int | None = None,
+        extra: tuple[str, ...] = (),
+        forced: tuple[str, ...] = (),
+    ):
         self.base, self.host, self.port = Path(base), host or find_host(), port or free_port()
         self.python, self.version = find_python(self.host), host_version(self.host)
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = self.base / "host.log"
-        self._extra, self._process = extra, None
+        self._extra, self._forced, self._process = extra, forced, None
 
     def __enter__(self) -> HostServer:
         for name in ("custom_nodes", "models", "input", "output", "user"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
         paths = self.base / "extra_paths.yaml"
         paths.write_text(f"tests:\n  custom_nodes: {_linked_packs()}\n", encoding="utf-8")
-        command = [self.python, "main.py", "--cpu", "--port", self.port, "--base-directory", self.base]
+        script = [Path(__file__).parent / "host_forced.py", ",".join(self._forced)] if self._forced else ["main.py"]
+        command = [self.python, *script, "--cpu", "--port", self.port, "--base-directory", self.base]
         command += ["--database-url", "sqlite:///:memory:", "--disable-auto-launch", "--disable-api-nodes"]
         command += ["--extra-model-paths-config", paths]
         if frontend := os.environ.get("COMFYUI_FRONTEND"):

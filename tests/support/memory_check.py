@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 import weakref
 
 
@@ -92,7 +93,22 @@ def main(host: str, pack: str) -> dict:
     )
     for dtype in (torch.float32, torch.bfloat16):  # half precision keeps some layers in single precision
         part = memory.LoadedModel(load_model("tiny", dtype=dtype)).parts["transformer"]
-        found[str(dtype)] = streamed(part, torch, inputs)
+        found[str(dtype)] = streamed(part, torch, inputs) | {"bytes": part.patcher.model_size()}
+    from flashworld_checked.flashworld_core.generators import model_path, open_model
+
+    folder = model_path("tiny")
+    beside = {"vae": folder / "vae.safetensors", "text_encoder": folder / "text_encoder"}
+    for dtype in ("fp8", "int8"):
+        file = open_model("tiny").convert(os.path.join(tempfile.mkdtemp(), "x.safetensors"), dtype)
+        model = open_model(file).load(dtype=torch.bfloat16, parts=beside)
+        with torch.inference_mode():
+            alone = model.transformer(*inputs)
+        part = memory.LoadedModel(model).parts["transformer"]
+        found[dtype] = streamed(part, torch, inputs)
+        with torch.inference_mode():
+            same = [torch.equal(a, b) for a, b in zip(part.network(*inputs), alone, strict=True)]
+        found[dtype]["equal_to_the_core"] = all(same)
+        found[dtype]["bytes"] = part.patcher.model_size()
     found["oom_is_known"] = memory.is_out_of_memory(torch.OutOfMemoryError("x"))
     found["others_are_not"] = not memory.is_out_of_memory(RuntimeError("x"))
     network = weakref.ref(loaded.model.transformer)

@@ -12,7 +12,7 @@ CORE = "flashworld_core"
 
 # The floors of flashworld_core, lowest first. A name is a file or folder of the package; the longest match counts.
 FLOORS = (
-    ("errors", "progress", "compiled", "cameras", "gaussians", "geometry", "sh"),
+    ("errors", "progress", "compiled", "cameras", "gaussians", "geometry", "sh", "fields", "meshes"),
     ("ops", "flow", "rendering.constants"),
     ("formats", "rendering"),
     ("media", "trajectories", "checkpoints", "runtime"),

@@ -14,7 +14,7 @@ from splat_scenes import make_cameras, make_gaussians, rasterize_arguments
 
 from flashworld_core.errors import FlashWorldError
 from flashworld_core.gaussians import Gaussians
-from flashworld_core.rendering.backends import torch_reference
+from flashworld_core.rendering.backends import BackendFailed, torch_reference
 from flashworld_core.rendering.backends.triton_gpu import lists, rasterize
 from flashworld_core.rendering.backends.triton_gpu.gaussian_gradients import FEW
 from flashworld_core.rendering.render import MODES, render
@@ -27,6 +27,33 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numpy, f
 def long_chunks(monkeypatch):
     """The interpreter takes as long for two list entries as for 64."""
     monkeypatch.setattr(rasterize, "CHUNK", 64)
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_kernel_that_cannot_be_compiled_is_said_to_be_the_backends_failure(monkeypatch, gradients):
+    class Broken:
+        def __getitem__(self, grid):
+            raise RuntimeError("PassManager::run failed\nmore")
+
+    arguments, keyword = rasterize_arguments(make_gaussians(3, 1), make_cameras(1, 8, 8))
+    if gradients:  # found before the real work begins
+        monkeypatch.setattr(rasterize, "_tried", set())
+        monkeypatch.setattr(rasterize, "shape_gradients", Broken())
+        arguments = [arguments[0].clone().requires_grad_(), *arguments[1:]]
+    else:
+        monkeypatch.setattr(rasterize, "project", Broken())
+    with pytest.raises(BackendFailed, match="^PassManager::run failed$"):
+        rasterize.rasterize(*arguments, **keyword)
+
+
+def test_a_shortage_of_memory_is_not_the_backends_failure(monkeypatch):
+    def short(*_, **__):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(rasterize, "build_lists", short)
+    arguments, keyword = rasterize_arguments(make_gaussians(3, 1), make_cameras(1, 8, 8))
+    with pytest.raises(torch.OutOfMemoryError):
+        rasterize.rasterize(*arguments, **keyword)
 
 
 def run(backend, arguments, keyword, seed=0):

@@ -26,6 +26,7 @@ from ...checkpoints.assign import assign, check_names_and_shapes, expected_shape
 from ...checkpoints.identify import FileKind, identify, open_model_weights, wrong_file
 from ...checkpoints.manifest import METADATA_KEY, TEXT_FILES, TEXT_FOLDERS, Manifest
 from ...checkpoints.open import WeightFile
+from ...checkpoints.quantized import resolved, scaled_weights
 from ...errors import FlashWorldError, check_stop
 from ...models.wan_vae import find_vae, load_frame_encoder, missing_vae
 from .checkpoint_names import PARTS
@@ -58,7 +59,8 @@ def load(
     Args:
         path: ``model.ckpt``, a ``.safetensors`` converted from it, or a model folder.
         dtype: floating-point type of the networks. Half precision leaves in float32 what the transformer computes in
-            float32 (time embedding, modulation). None takes the manifest's ``compute_dtype``, else the stored types.
+            float32 (time embedding, modulation); linear layers stored in 8 bits with scales stay so. None takes the
+            manifest's ``compute_dtype``, else the stored types.
         device: where the networks go.
         vae: the Wan 2.2 VAE as a file or folder (see `encoder_file.load_frame_encoder`), or a loaded encoder; default:
             beside the model.
@@ -80,6 +82,7 @@ def load(
     if dtype is None and manifest.compute_dtype is not None:
         dtype = getattr(torch, manifest.compute_dtype)
     modules = build_parts(config)
+    weights = keep_quantized(weights, modules)
     check_parts(weights, modules)
 
     vae = vae or find_vae(folder)
@@ -139,6 +142,7 @@ def open_checkpoint(path: str | Path, config: FlashWorldConfig | None = None) ->
     folder = path if path.is_dir() else path.parent
     weights = open_model_weights(path)
     kind = identify(weights)
+    scaled_weights(weights)  # what it could not read, it refuses
     if kind.name == "flashworld pre-trained" and config is not None:
         kind = FileKind("flashworld", "", "")  # the sizes given decide, in `check_parts`
     if kind.name != "flashworld":
@@ -236,6 +240,24 @@ def build_parts(config: FlashWorldConfig) -> dict[str, nn.Module]:
         if isinstance(error, FlashWorldError):
             raise
         raise FlashWorldError(f"No network can be built from the config: {error}") from error
+
+
+def keep_quantized(weights: WeightFile, modules: dict[str, nn.Module]) -> WeightFile:
+    """Have linear layers keep the 8-bit weights a file has for them; the file as these networks read it.
+
+    8-bit weights of other layers are multiplied out when they are read.
+    """
+    scaled = scaled_weights(weights)
+    if not scaled:
+        return resolved(weights, scaled)
+    from ...models.quantized_linear import use_quantized_linears
+
+    kept = []
+    for part, module in modules.items():
+        prefix = f"{part}."
+        stored = {n.removeprefix(prefix): weights.entries[n].dtype for n in scaled if n.startswith(prefix)}
+        kept += [prefix + name for name in use_quantized_linears(module, stored)]
+    return resolved(weights, scaled, kept)
 
 
 def check_parts(weights: WeightFile, modules: dict[str, nn.Module]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -14,17 +15,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ...checkpoints import DTYPES
+from ...checkpoints import DTYPES, QUANTIZED
 from ...checkpoints.assign import single_precision_names, target_dtype
 from ...checkpoints.manifest import Manifest
-from ...checkpoints.open import FP8
+from ...checkpoints.quantized import SCALE, scaled_weights
 from ...checkpoints.write import nbytes, write_safetensors
 from ...errors import FlashWorldError
 from ...formats.files import atomic_writer
 from .checkpoint import build_parts, check_parts, config_of, open_checkpoint
-from .checkpoint_names import PARTS
 from .config import FlashWorldConfig
 from .pipeline import NAME
+from .quantization import read_stored, stored_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
@@ -50,7 +51,8 @@ def convert(
         source: ``model.ckpt``, a safetensors file or a model folder.
         target: where to write; must end in ``.safetensors``.
         dtype: "bf16", "fp16", "fp32", or None to keep what is stored. Half precision leaves in float32 what the
-            transformer computes in float32.
+            transformer computes in float32. "fp8" and "int8" store the weights of `eight_bit_weights` in 8 bits, with
+            one scale for each output channel, and the rest as "bf16" does.
         config: sizes of a checkpoint that does not carry them; default: the published model's.
         progress: ``progress(tensors_done, tensors_total)``.
         should_stop: asked before every tensor.
@@ -64,34 +66,23 @@ def convert(
         Cancelled: ``should_stop`` answered True; nothing is left behind.
     """
     target = Path(target).expanduser()
-    if dtype is not None and dtype not in DTYPES:
-        raise FlashWorldError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+    if dtype is not None and dtype not in (*DTYPES, *QUANTIZED):
+        raise FlashWorldError(f"dtype must be one of {', '.join((*DTYPES, *QUANTIZED))}, got {dtype!r}.")
     if target.suffix != ".safetensors":
         raise FlashWorldError(f"The target must end in .safetensors, got {target}.")
     _, weights, manifest = open_checkpoint(source, config)
     if target.exists() and target.samefile(weights.path):
         raise FlashWorldError(f"{target} is the source itself; choose another name.")
+    if scaled := next(iter(scaled_weights(weights)), None):
+        raise FlashWorldError(f"{scaled} in {weights.path} is stored in 8 bits; use the original.")
     modules = build_parts(config_of(manifest))
     check_parts(weights, modules)
 
-    tensors = {}
-    for part in PARTS:
-        keep = single_precision_names(modules[part])
-        for name, entry in weights.entries.items():
-            if name.startswith(f"{part}."):
-                if entry.dtype is None or entry.dtype in FP8:
-                    raise FlashWorldError(f"{name} in {weights.path} is stored in 8 bits; use the original.")
-                wanted = (
-                    entry.dtype
-                    if dtype is None
-                    else target_dtype(name, entry.dtype, getattr(torch, DTYPES[dtype]), keep)
-                )
-                tensors[name] = (entry.shape, wanted)
+    tensors = stored_tensors(weights, modules, dtype)
     _check_space(target, sum(nbytes(*spec) for spec in tensors.values()))
     with atomic_writer(target) as stream:
-        write_safetensors(
-            stream, tensors, weights.read, manifest.metadata(), progress=progress, should_stop=should_stop
-        )
+        read = functools.partial(read_stored, weights, tensors)
+        write_safetensors(stream, tensors, read, manifest.metadata(), progress=progress, should_stop=should_stop)
     logger.info("%s written: %d tensors.", target, len(tensors))
     return target
 
@@ -185,7 +176,10 @@ def save_folder(
 
 
 def _state(part: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return dict(part.state_dict() if isinstance(part, nn.Module) else part)
+    state = dict(part.state_dict() if isinstance(part, nn.Module) else part)
+    if any(name.endswith(SCALE) for name in state):
+        raise FlashWorldError("A model loaded in 8 bits cannot be saved as a folder; load its original and save that.")
+    return state
 
 
 def _write(

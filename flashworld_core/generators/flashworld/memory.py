@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...checkpoints.assign import cast
 from ...errors import FlashWorldError
+from ...rendering.render import expected_backend
 from ...runtime.memory import MemoryPlan, StageMemory, largest_chunk, peak_bytes
 from ...runtime.stages import DEFAULT_CHUNK
 from .config import FlashWorldConfig
@@ -23,6 +24,7 @@ _DEVICES = ("cpu", "cuda")
 FLOAT32_BYTES = 4
 # UMT5-XXL, the text encoder of every Wan-sized model: embedding, 24 blocks of attention and gated feed-forward.
 _UMT5_XXL = {"vocab": 256_384, "width": 4096, "inner": 10_240, "blocks": 24, "heads": 64, "buckets": 32}
+_STORED = (None, torch.float8_e4m3fn, torch.int8)
 # gsplat: a contiguous copy of each Gaussian (152 at degree 2); for each view it is in, projected position, depth,
 # conic, radius and colors, and its list entries before and after sorting.
 _CUDA_BYTES_PER_GAUSSIAN, _CUDA_BYTES_PER_GAUSSIAN_AND_VIEW = 152, 140
@@ -39,6 +41,8 @@ def memory_plan(
     views_per_chunk: int | None = None,
     text_parameters: int | None = None,
     text_dtype: torch.dtype | None = None,
+    stored: torch.dtype | None = None,
+    renderer: str = "auto",
 ) -> MemoryPlan:
     """Plan a generation's memory.
 
@@ -50,6 +54,8 @@ def memory_plan(
         views_per_chunk: as in `FlashWorldModel.generate`; None takes its default.
         text_parameters: of the text encoder; None: UMT5-XXL's where the width is its, else the stage is left out.
         text_dtype: of the text encoder; default ``dtype``.
+        stored: float8_e4m3fn or int8 where the linear layers of the transformer's blocks keep their weights in 8 bits.
+        renderer: a backend of `rendering.render.render`; "auto" is the one that would be taken.
 
     Raises:
         FlashWorldError: sizes that do not fit the model, or an unknown dtype or device type.
@@ -60,6 +66,10 @@ def memory_plan(
         raise FlashWorldError(f"dtype must be float32, bfloat16 or float16, got {dtype}.")
     if device_type not in _DEVICES:
         raise FlashWorldError(f"device_type must be one of {_DEVICES}, got {device_type!r}.")
+    if stored not in _STORED:
+        raise FlashWorldError(f"stored must be one of {_STORED}, got {stored}.")
+    if renderer == "auto":
+        renderer = expected_backend(device_type)
     if min(views, chunk) < 1:
         raise FlashWorldError(f"views and views_per_chunk must be at least 1, got {views} and {chunk}.")
     rows, columns = config.latent_size(height, width)
@@ -68,6 +78,7 @@ def memory_plan(
     pixels = views * rows * columns
     features = pixels * config.feature_channels * dtype.itemsize
     base = pixels * config.input_channels * dtype.itemsize + 3 * pixels * config.latent_channels * FLOAT32_BYTES
+    base += text_key_bytes(config, dtype)
     grid_rows, grid_columns = config.head_grid(height, width)
     count = views * config.num_points * grid_rows * grid_columns
     gaussians = count * config.point_channels * FLOAT32_BYTES
@@ -77,20 +88,26 @@ def memory_plan(
     text = text_bytes(config, text_dtype or dtype, text_parameters)
     stages = [] if text is None else [StageMemory("text", *text, 0)]
     stages += [
-        StageMemory("transformer", *transformer_bytes(config, dtype, views, rows, columns), base),
-        StageMemory("decoder", *decoder_bytes(config, dtype, per_pass, rows, columns), base + features + gaussians),
+        StageMemory("transformer", *transformer_bytes(config, dtype, stored, device_type, views, rows, columns), base),
+        StageMemory(
+            "decoder",
+            *decoder_bytes(config, dtype, device_type, per_pass, rows, columns),
+            base + features + gaussians,
+        ),
         StageMemory(
             "renderer",
             0,
-            render_bytes(device_type, count, chunk, height, width),
+            render_bytes(renderer, count, chunk, height, width, config.sh_coefficients),
             base + features + gaussians + renders,
         ),
         StageMemory(
-            "encoder", *encoder_bytes(config, dtype, per_pass, height, width), base + features + gaussians + renders
+            "encoder",
+            *encoder_bytes(config, dtype, device_type, per_pass, height, width),
+            base + features + gaussians + renders,
         ),
         StageMemory("world", 0, world_bytes(count, config.sh_coefficients), base + features + gaussians),
     ]
-    return MemoryPlan(tuple(stages), views, height, width, dtype, device_type, chunk)
+    return MemoryPlan(tuple(stages), views, height, width, dtype, device_type, chunk, stored, renderer)
 
 
 def choose_chunk(
@@ -136,23 +153,47 @@ def umt5_parameters(vocab: int, width: int, inner: int, blocks: int, heads: int,
     return vocab * width + blocks * (attention + 3 * width * inner + 2 * width) + width
 
 
+def text_key_bytes(config: FlashWorldConfig, dtype: torch.dtype) -> int:
+    """Of keys and values of the text in every block, kept for all steps."""
+    return 2 * config.transformer.num_layers * config.text_length * config.transformer.width * dtype.itemsize
+
+
 @functools.lru_cache(maxsize=32)
 def transformer_bytes(
-    config: FlashWorldConfig, dtype: torch.dtype, views: int, rows: int, columns: int
+    config: FlashWorldConfig,
+    dtype: torch.dtype,
+    stored: torch.dtype | None,
+    device_type: str,
+    views: int,
+    rows: int,
+    columns: int,
 ) -> tuple[int, int]:
     """Weights and activations of one pass over all views; latents are rows x columns."""
+    model = meta_transformer(config, stored)
+    weights = _cast(model, dtype)
+    x = _meta(1, config.input_channels, views, rows, columns, dtype=dtype)
+    with torch.no_grad():
+        keys = model.text_keys(_meta(1, config.text_length, config.transformer.text_dim))
+    return weights, peak_bytes(lambda: model(x, _meta(1), keys), device_type)
+
+
+def meta_transformer(config: FlashWorldConfig, stored: torch.dtype | None) -> nn.Module:
+    """The transformer without numbers, its blocks' linear layers in ``stored``."""
+    from ...models.quantized_linear import use_quantized_linears
+    from .quantization import eight_bit_weights
     from .transformer import FlashWorldTransformer
 
     with torch.device("meta"):
-        model = FlashWorldTransformer(config)
-    weights = _cast(model, dtype)
-    x = _meta(1, config.input_channels, views, rows, columns, dtype=dtype)
-    text = _meta(1, config.text_length, config.transformer.text_dim)
-    return weights, peak_bytes(lambda: model(x, _meta(1), text))
+        model = FlashWorldTransformer(config).eval()
+    if stored is not None:
+        use_quantized_linears(model, dict.fromkeys(eight_bit_weights(model), stored))
+    return model
 
 
 @functools.lru_cache(maxsize=32)
-def decoder_bytes(config: FlashWorldConfig, dtype: torch.dtype, views: int, rows: int, columns: int) -> tuple[int, int]:
+def decoder_bytes(
+    config: FlashWorldConfig, dtype: torch.dtype, device_type: str, views: int, rows: int, columns: int
+) -> tuple[int, int]:
     """Weights and activations of decoding ``views`` views to activated Gaussians; sizes as in `transformer_bytes`."""
     from .gaussian_decoder import GaussianDecoder
 
@@ -161,11 +202,13 @@ def decoder_bytes(config: FlashWorldConfig, dtype: torch.dtype, views: int, rows
     weights = _cast(model, dtype)
     features = _meta(views, config.feature_channels, rows, columns, dtype=dtype)
     latents, cameras = _meta(views, config.latent_channels, rows, columns), _meta(views, 11)
-    return weights, peak_bytes(lambda: model.gaussians_from_raw(model(features, latents), cameras))
+    return weights, peak_bytes(lambda: model.gaussians_from_raw(model(features, latents), cameras), device_type)
 
 
 @functools.lru_cache(maxsize=32)
-def encoder_bytes(config: FlashWorldConfig, dtype: torch.dtype, views: int, height: int, width: int) -> tuple[int, int]:
+def encoder_bytes(
+    config: FlashWorldConfig, dtype: torch.dtype, device_type: str, views: int, height: int, width: int
+) -> tuple[int, int]:
     """Weights and activations of encoding ``views`` renders of height x width pixels to latents."""
     from ...models.wan_vae import FrameEncoder
 
@@ -173,18 +216,27 @@ def encoder_bytes(config: FlashWorldConfig, dtype: torch.dtype, views: int, heig
         model = FrameEncoder(config.vae)
     weights = _cast(model, dtype)
     images = _meta(views, height, width, 3)
-    return weights, peak_bytes(lambda: model.encode((images.permute(0, 3, 1, 2) * 2 - 1).clamp(-1, 1)))
+    return weights, peak_bytes(lambda: model.encode((images.permute(0, 3, 1, 2) * 2 - 1).clamp(-1, 1)), device_type)
 
 
-def render_bytes(device_type: str, gaussians: int, views: int, height: int, width: int) -> int:
-    """Working memory of rendering ``gaussians`` at ``views`` views together."""
-    if device_type == "cuda":
+def render_bytes(renderer: str, gaussians: int, views: int, height: int, width: int, coefficients: int) -> int:
+    """Working memory of rendering ``gaussians`` at ``views`` views together, by a rendering backend."""
+    if renderer == "triton":
+        from ...rendering.backends.triton_gpu.launch import bytes_per_view as triton_bytes
+
+        return views * triton_bytes(gaussians, width, height)
+    if renderer == "gsplat":
         return gaussians * (_CUDA_BYTES_PER_GAUSSIAN + views * _CUDA_BYTES_PER_GAUSSIAN_AND_VIEW)
-    try:
-        from ...rendering.backends.cpu.rasterize import bytes_per_view
-    except ImportError:  # no numba: the torch renderer, which projects one view after the other
-        return gaussians * _CUDA_BYTES_PER_GAUSSIAN_AND_VIEW
-    return views * bytes_per_view(gaussians, width, height)
+    if renderer == "cpu":
+        try:
+            from ...rendering.backends.cpu.rasterize import bytes_per_view
+        except ImportError:  # no numba: the torch renderer takes its place
+            pass
+        else:
+            return views * bytes_per_view(gaussians, width, height)
+    from ...rendering.backends.torch_reference import bytes_per_view as torch_bytes
+
+    return torch_bytes(gaussians, width, height, coefficients)  # one view after the other
 
 
 def world_bytes(gaussians: int, sh_coefficients: int) -> int:

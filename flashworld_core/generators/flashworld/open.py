@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from ...checkpoints.identify import CHECKPOINT
+from ...checkpoints.quantized import is_marker
 from ...errors import FlashWorldError
 from ...models.wan_vae import find_vae
 from ...progress import Progress
@@ -17,6 +18,7 @@ from .config import FlashWorldConfig
 from .memory import memory_plan
 from .pipeline import FlashWorldModel, info_of
 from .presets import OFFICIAL_LICENSE, official_config
+from .quantization import stored_in_eight_bits
 from .remarks import remarks
 from .work import work_of
 
@@ -59,11 +61,11 @@ def open_model(path: str | Path, config: FlashWorldConfig | None = None) -> Mode
         check_request(config, request)
         return remarks(config, request)
 
-    parameters = sum(math.prod(entry.shape) for entry in weights.entries.values())
+    parameters = sum(math.prod(entry.shape) for name, entry in weights.entries.items() if not is_marker(name))
     return ModelFile(
         info_of(config, manifest.license, parameters),
         load_parts,
-        functools.partial(memory_plan, config),
+        functools.partial(memory_plan, config, stored=stored_in_eight_bits(weights)),
         manifest.compute_dtype,
         {name: place for name, place in beside.items() if place is not None},
         convert,

@@ -13,7 +13,9 @@ from ...checkpoints.assign import cast
 from ...errors import FlashWorldError
 from ...flow.noise import SeededNoise
 from ...gaussians import GENERATOR, MODEL_ID, SEED, VERSION, Gaussians
+from ...models.quantized_linear import quantized_dtype
 from ...models.umt5 import TextSpec
+from ...runtime.compile import compile_blocks
 from ...runtime.memory import MemoryPlan
 from ...runtime.stages import ResidentStages, Stages, module_device
 from ..base import Generation, GeneratorInfo, Request, RunOptions
@@ -113,6 +115,15 @@ class FlashWorldModel:
             self.text.to(device)
         return self
 
+    def compile(self) -> FlashWorldModel:
+        """Have the transformer's blocks compiled at its first pass (`runtime.compile.compile_blocks`). Returns itself.
+
+        Raises:
+            FlashWorldError: this machine cannot; says what is missing.
+        """
+        compile_blocks(self.transformer, module_device(self.transformer))
+        return self
+
     def check(self, request: Request) -> list[str]:
         """Refuse what the model cannot make (`conditioning.check_request`); say what one should know (`remarks`)."""
         check_request(self.config, request)
@@ -129,7 +140,12 @@ class FlashWorldModel:
         """Plan the memory of a generation in the precision the model was loaded in, see `memory.memory_plan`."""
         size = {"views": views, "height": height, "width": width}
         return memory_plan(
-            self.config, **size, dtype=self.dtype, device_type=device_type, views_per_chunk=views_per_chunk
+            self.config,
+            **size,
+            dtype=self.dtype,
+            stored=quantized_dtype(self.transformer),
+            device_type=device_type,
+            views_per_chunk=views_per_chunk,
         )
 
     def operations(self, *, views: int, height: int, width: int, steps: int | None = None) -> int:
@@ -224,6 +240,10 @@ class FlashWorldModel:
                 text_embeds = self.text.encode(prompt)
         if text_embeds.ndim != 3 or text_embeds.shape[0] != 1 or text_embeds.shape[2] != width:
             raise FlashWorldError(f"text_embeds must be [1, L, {width}], got {list(text_embeds.shape)}.")
+        if not bool(torch.isfinite(text_embeds).all()):
+            raise FlashWorldError(
+                "The text encoder gave numbers that are not finite; use bfloat16 or float32 for it, or another file."
+            )
         missing = self.config.text_length - text_embeds.shape[1]
         if missing < 0:
             raise FlashWorldError(
@@ -241,6 +261,7 @@ class FlashWorldModel:
         if device.type != "cuda":
             return None
         options = {"views": views, "height": height, "width": width, "dtype": self.dtype}
+        options["stored"] = quantized_dtype(self.transformer)
         # What the driver has left, and what torch holds in reserve.
         free = torch.cuda.mem_get_info(device)[0]
         free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

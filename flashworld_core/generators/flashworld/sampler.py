@@ -38,6 +38,7 @@ from ...runtime.work import in_pieces, units
 from .cameras import raymaps
 from .conditioning import Conditions, rendering_cameras
 from .config import FlashWorldConfig
+from .inference import TextKeys
 from .work import work_of
 
 if TYPE_CHECKING:
@@ -233,10 +234,11 @@ class FewStepSampler:
                     state.network_input = self.assemble_constants(conditions, state.image_latents, device)
                 self.assemble_variables(state.network_input, state.x, state.feedback)
                 state.feedback = None  # written; what it held is free for the pass
+                if state.text is None:
+                    state.text = self.transformer.text_keys(conditions.text.to(device))
                 with in_pieces(report, share, device):
-                    velocity, features = self.transformer(
-                        state.network_input, timestep.to(device), conditions.text.to(device)
-                    )
+                    velocity, features = self.transformer(state.network_input, timestep.to(device), state.text)
+                _require_finite("transformer", self.transformer, velocity, features)
                 return x0_from_velocity(state.x, velocity, sigma), features
 
         return retry_on_oom(self.stages, "transformer", self.chunk, work)
@@ -257,7 +259,9 @@ class FewStepSampler:
 
         def work(chunk: int) -> Tensor:
             with self.stages("encoder") as device, in_pieces(report, 0, device):
-                return self.encoder.encode(conditions.image[None].to(device), draw[None].to(device))[0]
+                latents = self.encoder.encode(conditions.image[None].to(device), draw[None].to(device))[0]
+                _require_finite("VAE encoder", self.encoder, latents)
+                return latents
 
         return retry_on_oom(self.stages, "encoder", self.chunk, work)
 
@@ -271,11 +275,7 @@ class FewStepSampler:
                     with in_pieces(report, (b - a) * share, device):
                         raw = self.decoder(features[0, :, a:b].transpose(0, 1).to(device), latents)
                     parts = self.decoder.gaussians_from_raw(raw, cameras[a:b].to(device))
-                    if not all(torch.isfinite(part).all() for part in parts):
-                        raise FlashWorldError(
-                            f"The networks gave numbers that are not finite in {_dtypes(self)}; "
-                            "use bfloat16 or float32."
-                        )
+                    _require_finite("Gaussian decoder", self.decoder, *parts)
                     per_view = parts[0].shape[1:4].numel()
                     if scene is None:
                         count = len(cameras) * per_view
@@ -288,7 +288,7 @@ class FewStepSampler:
     def _render(self, gaussians: Gaussians, conditions: Conditions, report: Progress, share: int) -> Tensor:
         """[T, H, W, 3]: the scene seen from every view."""
         with self.stages("renderer") as home:
-            return render(
+            rgb = render(
                 gaussians.to(home),
                 rendering_cameras(conditions),
                 background="white",
@@ -299,6 +299,8 @@ class FewStepSampler:
                 progress=lambda done, total: report.advance(share),
                 should_stop=report.should_stop,
             ).rgb
+            _require_finite("renderer", None, rgb)
+            return rgb
 
     def _encode(self, rgb: Tensor, draw: Tensor, report: Progress, share: int) -> Tensor:
         """Latents [1, C, T, h, w] of the rendered views."""
@@ -313,6 +315,7 @@ class FewStepSampler:
                     if latents is None:
                         latents = encoded.new_empty(len(rgb), *encoded.shape[1:])
                     latents[a:b] = encoded
+            _require_finite("VAE encoder", self.encoder, latents)
         return latents.transpose(0, 1)[None]
 
 
@@ -324,21 +327,34 @@ class _State:
         x: [1, C, T, h, w] noisy latents.
         image_latents: [C, h, w] of the picture, or None.
         network_input: the transformer's, made on its device at the first step.
+        text: what the transformer made of the text, on its device, at the first step.
         feedback: the last step's features and latents of its renders, until they stand in ``network_input``.
     """
 
     x: Tensor
     image_latents: Tensor | None
     network_input: Tensor | None = None
+    text: Tensor | TextKeys | None = None
     feedback: tuple[Tensor, Tensor] | None = None
 
 
-def _dtypes(sampler: FewStepSampler) -> str:
-    """The precisions the transformer and the decoder compute in, for a message."""
-    modules = (sampler.transformer, sampler.decoder)
-    return " and ".join(sorted({str(p.dtype).removeprefix("torch.") for m in modules for p in m.parameters()}))
+def _require_finite(stage: str, network: torch.nn.Module | None, *results: Tensor) -> None:
+    """Refuse numbers that are not finite, naming where they came from: the one time a stage's results are looked at.
+
+    Raises:
+        FlashWorldError: names the stage and the precision it computes in.
+    """
+    # One question to the device for all of them.
+    if bool(torch.stack([torch.isfinite(result).all() for result in results]).all()):
+        return
+    dtypes = set() if network is None else {str(p.dtype).removeprefix("torch.") for p in network.parameters()}
+    computed = f" in {' and '.join(sorted(dtypes & _FLOATS))}" if dtypes & _FLOATS else ""
+    raise FlashWorldError(
+        f"The {stage} gave numbers that are not finite{computed}; use bfloat16 or float32, or another seed or path."
+    )
 
 
+_FLOATS = {"float16", "bfloat16", "float32"}
 NEAR, FAR = 0.01, 1000.0  # clipping distances in normalized units
 
 

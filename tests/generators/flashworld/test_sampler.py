@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from flashworld_core.errors import Cancelled, FlashWorldError
 from flashworld_core.flow.noise import SeededNoise
 from flashworld_core.flow.schedule import shifted_schedule
+from flashworld_core.generators.flashworld import sampler as sampler_module
 from flashworld_core.generators.flashworld.cameras import normalize_path, raymaps
 from flashworld_core.generators.flashworld.conditioning import Conditions, rendering_cameras
 from flashworld_core.generators.flashworld.sampler import FAR, NEAR, FewStepSampler, preview_image
@@ -51,7 +52,7 @@ class Spy:
         original = getattr(self.module, self.name)
 
         def spied(*args, **kwargs):
-            self.calls.append([a.clone() for a in args])
+            self.calls.append([a.clone() if isinstance(a, torch.Tensor) else a for a in args])
             return original(*args, **kwargs)
 
         setattr(self.module, self.name, spied)
@@ -271,12 +272,34 @@ def test_bfloat16_networks_keep_float32_latents_and_gaussians(model):
     assert not equal(exact, scene)
 
 
-def test_numbers_that_are_not_finite_are_refused(model):
-    broken = small_model()
-    with torch.no_grad():
-        broken.decoder.gs_head.gs_proj.bias[0] = torch.nan
-    with pytest.raises(FlashWorldError, match="not finite in float32; use bfloat16 or float32"):
-        sampler(broken).sample(conditions(), SCHEDULE, SeededNoise(0))
+def test_numbers_that_are_not_finite_are_refused_by_the_stage_they_come_from(model, monkeypatch):
+    def broken(change):
+        made = small_model()
+        with torch.no_grad():
+            change(made)
+        return sampler(made)
+
+    def run(sampled, image=False):
+        sampled.sample(conditions(image=image), SCHEDULE, SeededNoise(0))
+
+    in_float32 = "gave numbers that are not finite in float32; use bfloat16 or float32"
+    with pytest.raises(FlashWorldError, match=f"The Gaussian decoder {in_float32}"):
+        run(broken(lambda made: made.decoder.gs_head.gs_proj.bias[0].fill_(torch.nan)))
+    with pytest.raises(FlashWorldError, match=f"The transformer {in_float32}"):
+        run(broken(lambda made: made.transformer.proj_out.bias[0].fill_(torch.inf)))
+    for with_image in (True, False):
+        with pytest.raises(FlashWorldError, match=f"The VAE encoder {in_float32}"):
+            run(broken(lambda made: made.encoder.quant_conv.bias[0].fill_(torch.nan)), with_image)
+
+    def render(*given, **options):
+        images = original(*given, **options)
+        images.rgb[0, 0, 0, 0] = torch.nan
+        return images
+
+    original = sampler_module.render
+    monkeypatch.setattr(sampler_module, "render", render)
+    with pytest.raises(FlashWorldError, match="The renderer gave numbers that are not finite; use"):
+        run(sampler(model))
 
 
 @pytest.mark.parametrize("chunk", [0, -3])

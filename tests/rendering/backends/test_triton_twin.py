@@ -13,6 +13,8 @@ import pytest
 import torch
 from splat_scenes import make_cameras, make_gaussians
 
+from flashworld_core.rendering.backends import BackendFailed, torch_reference
+
 render_module = importlib.import_module("flashworld_core.rendering.render")
 
 REPOSITORY = Path(__file__).parents[3]
@@ -113,6 +115,29 @@ def test_a_failing_compilation_falls_back_to_torch_with_both_reasons(fake_module
     assert "'torch'" in caplog.records[0].getMessage() and "no CUDA toolkit" in caplog.records[0].getMessage()
     assert "ptxas died" in caplog.records[0].getMessage()
     assert not any("'torch'" in r.getMessage() for r in caplog.records[1:])
+
+
+def test_kernels_that_fail_during_a_render_are_replaced_in_it(fake_modules, caplog):
+    """A degree's kernels are compiled when it first comes: views already drawn stay, the rest is drawn by another."""
+    calls = []
+
+    def rasterize(*tensors, sh_degree, **options):
+        calls.append(sh_degree)
+        if sh_degree == 3 and len(calls) > 2:
+            raise BackendFailed("ptxas died on degree 3")
+        return torch_reference.rasterize(*tensors, sh_degree=sh_degree, **options)
+
+    fake_modules(triton=types.SimpleNamespace(rasterize=rasterize), cpu="numba is not installed")
+    scene, cameras = make_gaussians(40, 3), make_cameras(3, 16, 12)
+    expected = render_module.render(scene, cameras, backend="torch")
+    options = {"backend": "triton", "views_per_chunk": 1}
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            assert torch.equal(render_module.render(scene, cameras, **options).rgb, expected.rgb)
+    assert calls == [3, 3, 3]  # the third view failed; the second render did not try again
+    (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert "'torch'" in warning.getMessage() and "ptxas died on degree 3" in warning.getMessage()
+    assert not render_module.has_backend("triton")
 
 
 @pytest.mark.gpu

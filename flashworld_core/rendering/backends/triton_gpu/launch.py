@@ -53,3 +53,10 @@ def capability_of(device: torch.device) -> tuple[int, int] | None:
 def current(device: torch.device):
     """Context that makes ``device`` the current one, on which Triton launches."""
     return contextlib.nullcontext() if device.type == "cpu" else getattr(torch, device.type).device(device)
+
+
+def bytes_per_view(gaussians: int, width: int, height: int) -> int:
+    """Working memory of one view in bytes, taking three tiles per Gaussian; with gradients about twice as much."""
+    per_gaussian = 4 * 12 + 4 + 4 + 8 + 8 + 16  # record, depth, count, order, first entry, and their sort's buffers
+    per_entry = 4 + 2 + 4 + 4 + 2 * (2 + 8)  # owner, key, two ids, and their sort's buffers
+    return gaussians * (per_gaussian + 3 * per_entry) + 20 * width * height

@@ -7,8 +7,10 @@ how they are tested.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -20,16 +22,19 @@ if not (_GPUS or INTERPRETED):
 
 import triton  # noqa: E402
 
+from ....errors import FlashWorldError, is_out_of_memory  # noqa: E402
 from ...constants import LOW_PASS  # noqa: E402
+from .. import BackendFailed  # noqa: E402
 from .composite import composite  # noqa: E402
 from .composite_gradients import composite_gradients  # noqa: E402
 from .gaussian_gradients import FEW, color_gradients, shape_gradients, sum_few_rows, sum_many_rows  # noqa: E402
-from .launch import (  # noqa: E402
+from .launch import (  # noqa: E402, F401
     BLOCK,
     BLOCK_WARPS,
     CHUNK,
     ROW_BLOCK,
     TILE,
+    bytes_per_view,
     capability_of,
     compiler_options,
     current,
@@ -64,6 +69,8 @@ def rasterize(
 
     Raises:
         FlashWorldError: more list entries than 32-bit places can number (lower ``views_per_chunk``).
+        BackendFailed: a kernel of this call cannot be compiled here. Each degree has kernels of its own, which are
+            compiled when it first comes.
     """
     device = _device(means)
     gaussians = [t.to(device, torch.float32).contiguous() for t in (means, quats, scales, opacities, sh)]
@@ -86,8 +93,34 @@ def rasterize(
         eps2d=float(eps2d),
     )
     if torch.is_grad_enabled() and any(t.requires_grad for t in gaussians):
+        if settings.degree not in _tried:
+            _tried.add(settings.degree)
+            with _compiling():
+                draw_one_pixel(settings.degree)  # backward too, which could not be replaced once it is asked for
         return _Rasterize.apply(settings, *gaussians)
-    return _forward(settings, gaussians, keep=False)[0]
+    with _compiling():
+        return _forward(settings, gaussians, keep=False)[0]
+
+
+_tried: set[int] = set()  # degrees whose kernels, those of gradients included, have run
+
+
+@contextlib.contextmanager
+def _compiling() -> Iterator[None]:
+    """Turn whatever the compiler, the driver or the build of the launcher raises into `BackendFailed`."""
+    try:
+        yield
+    except (FlashWorldError, BackendFailed):
+        raise
+    except Exception as error:
+        # A shortage is for whoever manages memory; after an error of the device itself nothing there can be trusted.
+        if is_out_of_memory(error) or type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error):
+            raise
+        raise BackendFailed(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,13 +240,6 @@ def _device(means: Tensor) -> torch.device:
     return torch.device(_GPUS[0], getattr(torch, _GPUS[0]).current_device())
 
 
-def bytes_per_view(gaussians: int, width: int, height: int) -> int:
-    """Working memory of one view in bytes, taking three tiles per Gaussian; with gradients about twice as much."""
-    per_gaussian = 4 * RECORD + 4 + 4 + 8 + 8 + 16  # record, depth, count, order, first entry, and their sort's buffers
-    per_entry = 4 + 2 + 4 + 4 + 2 * (2 + 8)  # owner, key, two ids, and their sort's buffers
-    return gaussians * (per_gaussian + 3 * per_entry) + 20 * width * height
-
-
 def free_bytes(device: torch.device) -> int:
     """Memory a call could still take: what the driver has left and what torch holds but does not use."""
     backend = getattr(torch, device.type if device.type in _GPUS else _GPUS[0])
@@ -222,22 +248,29 @@ def free_bytes(device: torch.device) -> int:
     return free + backend.memory_reserved(device) - backend.memory_allocated(device)
 
 
-def _require_kernels() -> None:
-    """Compile every kernel by drawing one pixel: a machine where that fails is to be found now, not mid-render."""
-    device = torch.device(_GPUS[0])
-    shapes = ((1, 3), (1, 4), (1, 3), (1,), (1, 9, 3))
+def draw_one_pixel(degree: int) -> None:
+    """Compile every kernel of a degree by drawing one pixel, and its gradients."""
+    device = torch.device(_GPUS[0] if _GPUS else "cpu")
+    shapes = ((1, 3), (1, 4), (1, 3), (1,), (1, (degree + 1) ** 2, 3))
     one = [torch.ones(shape, device=device).requires_grad_() for shape in shapes]
     camera = torch.eye(4, device=device)[None]
+    _tried.add(degree)
+    with torch.enable_grad():
+        rgb, _, _ = rasterize(
+            *one, camera, camera[:, :3, :3], 1, 1, background=torch.zeros(1, 3), near=0.01, far=10.0, sh_degree=degree
+        )
+        rgb.sum().backward()
+        float(one[0].grad.sum())
+
+
+def _require_kernels() -> None:
+    """Draw one pixel as generated scenes are: a machine where that fails is to be found now, not mid-render."""
     try:
-        with torch.enable_grad():
-            rgb, _, _ = rasterize(
-                *one, camera, camera[:, :3, :3], 1, 1, background=torch.zeros(1, 3), near=0.01, far=10.0, sh_degree=2
-            )
-            rgb.sum().backward()
-            float(one[0].grad.sum())
+        draw_one_pixel(2)
     except Exception as error:  # whatever the compiler, the driver or the build of the launcher raised
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ImportError(f"Triton {triton.__version__} could not compile or run its kernels here: {reason}") from error
+        raise ImportError(
+            f"Triton {triton.__version__} could not compile or run its kernels here: {_reason(error)}"
+        ) from error
 
 
 if not INTERPRETED:

@@ -1,0 +1,1 @@
+"""What TRELLIS is trained with: data of procedural objects, and the stages of its networks."""
