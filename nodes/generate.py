@@ -167,7 +167,13 @@ def generate(
         run.say("A mask is connected, but no image: it is not used.")
         mask = None
     if mask is not None:
-        mask = sockets.kept_mask_in(mask, *picture.shape[:2], run.say)
+        mask = sockets.mask_in(mask, tuple(picture.shape[:2]), "object", run.say)
+    if mask is not None:
+        if not float(mask.max()) > 0.5:
+            raise FlashWorldError(
+                "the mask keeps nothing of the picture: here 1 (white) is what to keep, as Remove Background has it. "
+                "Load Image's mask is the other way round: put Invert Mask between, or leave the mask out."
+            )
         run.say(f"The mask keeps {100 * float(mask.mean()):.0f} % of the picture; the rest is laid on white.")
     if picture is None and conditioning is None and not prompt.strip():
         raise FlashWorldError(

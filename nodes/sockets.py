@@ -121,6 +121,20 @@ def picture_in(image: Any, notify: Callable[[str], None] = logger.warning, node_
     return picture.expand(-1, -1, 3).contiguous()
 
 
+def first_camera(value: Any, notify: Callable[[str], None], name: str = "camera") -> dict:
+    """The LOAD3D_CAMERA to use where one is wanted: of a list the first, which is said.
+
+    Raises:
+        FlashWorldError: not a LOAD3D_CAMERA.
+    """
+    from ..flashworld_core.trajectories.comfyui import infos_of
+
+    infos = infos_of(value, name)
+    if len(infos) > 1:
+        notify(f"The {name} input holds {len(infos)} cameras; the first is used.")
+    return infos[0]
+
+
 def mask_in(mask: Any, size: tuple[int, int], meaning: str, say: Callable[[str], None]) -> Tensor | None:
     """The first mask of a MASK as [H, W] float32 on the CPU, 1 on the object, of the image's size.
 
@@ -174,50 +188,6 @@ def field_in(value: Any) -> Field:
     if not isinstance(value, Field):
         raise FlashWorldError(f"the field input needs a FIELD (from Image to Object), got {type(value).__name__}.")
     return value
-
-
-def first_camera(value: Any, notify: Callable[[str], None], name: str = "camera") -> dict:
-    """The LOAD3D_CAMERA to use where one is wanted: of a list the first, which is said.
-
-    Raises:
-        FlashWorldError: not a LOAD3D_CAMERA.
-    """
-    from ..flashworld_core.trajectories.comfyui import infos_of
-
-    infos = infos_of(value, name)
-    if len(infos) > 1:
-        notify(f"The {name} input holds {len(infos)} cameras; the first is used.")
-    return infos[0]
-
-
-def kept_mask_in(mask: Any, height: int, width: int, notify: Callable[[str], None] = logger.warning) -> Tensor:
-    """The first of a MASK batch as [height, width] float32 on the CPU in [0, 1], scaled to that size.
-
-    Args:
-        notify: told if there are more masks than the one that is used.
-
-    Raises:
-        FlashWorldError: not a MASK, an empty batch, numbers that are not finite, or a mask that keeps nothing.
-    """
-    if isinstance(mask, Tensor) and mask.ndim == 2:
-        mask = mask[None]
-    if not isinstance(mask, Tensor) or mask.ndim != 3 or 0 in mask.shape:
-        shape = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
-        raise FlashWorldError(f"mask must be a MASK [B, H, W], got {shape}.")
-    if len(mask) > 1:
-        notify(f"The mask input is a batch of {len(mask)}; only the first is used.")
-    kept = mask[:1].detach().float().cpu()
-    if not bool(torch.isfinite(kept).all()):
-        raise FlashWorldError("mask has numbers that are not finite (NaN); check the node it comes from.")
-    if kept.shape[1:] != (height, width):
-        kept = torch.nn.functional.interpolate(kept[None], size=(height, width), mode="bilinear", antialias=True)[0]
-    kept = kept[0].clamp(0, 1)
-    if not float(kept.max()) > 0.5:
-        raise FlashWorldError(
-            "the mask keeps nothing of the picture: here 1 (white) is what to keep, as Remove Background has it. Load "
-            "Image's mask is the other way round: put Invert Mask between, or leave the mask out."
-        )
-    return kept
 
 
 def checked_choice(name: str, value: str, options: Collection[str]) -> None:

@@ -317,7 +317,7 @@ def test_a_mask_lays_the_rest_on_white(host, model):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (torch.zeros(1, 64, 64), "keeps nothing.*Invert Mask"),
+        (torch.zeros(1, 64, 96), "keeps nothing.*Invert Mask"),
         (torch.ones(1, 4, 4, 3), "must be a MASK"),
         (torch.full((1, 4, 4), float("nan")), "not finite"),
     ],

@@ -94,8 +94,7 @@ def test_widget_values_fit_the_nodes(file: Path, schemas: dict[str, Any]) -> Non
             elif widget.io_type in ("INT", "FLOAT"):
                 assert widget.min <= value <= widget.max, f"{node['type']}.{widget.id}"
             else:
-                wanted = bool if widget.io_type == "BOOLEAN" else str
-                assert isinstance(value, wanted), f"{node['type']}.{widget.id}"
+                assert isinstance(value, bool if widget.io_type == "BOOLEAN" else str), f"{node['type']}.{widget.id}"
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "tests" / "data" / "workflows").glob("*.json")), ids=lambda f: f.stem)

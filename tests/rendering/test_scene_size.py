@@ -9,7 +9,7 @@ import torch
 from generating import make_request
 
 from flashworld_core.cameras import Cameras
-from flashworld_core.cli.generate import path_frames
+from flashworld_core.cli.results import path_frames
 from flashworld_core.formats.scenes import read_scene, write_scene
 from flashworld_core.gaussians import SCENE_SCALE
 from flashworld_core.generators import load_model
