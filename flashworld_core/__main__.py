@@ -1,3 +1,9 @@
-from .cli import program
+import signal
+import sys
 
-program()
+from .cli import main
+
+code = main()
+for number in (signal.SIGINT, signal.SIGTERM):  # what is left is Python's own end
+    signal.signal(number, signal.SIG_IGN)
+sys.exit(code)
