@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import math
 from collections.abc import Collection, Mapping
 
@@ -24,9 +23,10 @@ from torch import Tensor
 
 from ..errors import FlashWorldError
 from ..formats.files import parse_json
+from ..text import get_logger
 from .open import FP8, Entry, WeightFile
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # What ComfyUI calls a weight stored in these types, and the other way round.
 _STORED = {"float8_e4m3fn": torch.float8_e4m3fn, "float8_e5m2": torch.float8_e5m2, "int8_tensorwise": torch.int8}
@@ -65,7 +65,7 @@ def scaled_weights(weights: WeightFile) -> dict[str, str]:
     entries = weights.entries
     if foreign := next((name for name in entries if name.endswith(_FOREIGN)), None):
         raise FlashWorldError(f"{weights.path} is quantized in a way that is not supported ({foreign}); {_ADVICE}.")
-    scaled = {}
+    markers, scaled = _markers(weights), {}
     for name, entry in entries.items():
         if name.endswith(_SCALES):
             weight = name.rpartition(".")[0] + WEIGHT
@@ -73,7 +73,7 @@ def scaled_weights(weights: WeightFile) -> dict[str, str]:
             if weight in scaled:
                 raise FlashWorldError(f"{weights.path}: {weight} has two scales; {_ADVICE}.")
             scaled[weight] = name
-    for layer, kind in _markers(weights).items():
+    for layer, kind in markers.items():
         weight = layer + WEIGHT
         if weight not in scaled:
             if kind.startswith("float8") and weight in entries:  # a scale of one may be left out

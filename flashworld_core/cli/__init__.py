@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -55,9 +56,9 @@ def _main(argv: list[str] | None) -> int:
     options, written = None, []
     with Interrupts() as interrupts:
         try:
+            options = build_parser().parse_args(argv)
             from ..formats.files import record_written
 
-            options = build_parser().parse_args(argv)
             logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING, format="%(message)s")
             for name in ("PIL", "numba", "matplotlib", "libav"):
                 logging.getLogger(name).setLevel(logging.WARNING)
@@ -101,6 +102,8 @@ def program() -> None:
     aborts the process where one of them is still compiling.
     """
     code = main()
+    for number in (signal.SIGINT, signal.SIGTERM):  # all is written; what is left is Python's own end
+        signal.signal(number, signal.SIG_IGN)
     sys.stdout.flush()
     sys.stderr.flush()
     if code:

@@ -74,7 +74,7 @@ def _csv(path: Path, reading: Reading) -> Iterator[tuple[int, dict]]:
 
 def _parquet(path: Path, reading: Reading) -> Iterator[tuple[int, dict]]:
     try:
-        import pyarrow.parquet
+        import pyarrow.parquet  # pyright: ignore[reportMissingImports]  not among what the project installs
     except ImportError as error:
         raise FlashWorldError(f"{path.name} is a Parquet file; install the package pyarrow to read it.") from error
     try:

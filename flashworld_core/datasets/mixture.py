@@ -8,7 +8,6 @@ at number n reads nothing of what came before.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,13 +16,14 @@ from torch import Tensor
 
 from ..cameras import Cameras
 from ..errors import FlashWorldError
+from ..text import get_logger
 from . import ood_paths, windows
 from .clips import BrokenClip, Clip
 from .draws import choice, shuffled, stream
 from .index import ClipIndex
 from .pixels import fitted, fitted_cameras, load_frames, load_views
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SampleKind = Literal["multiview", "ood", "image", "video"]
 _WINDOWS = 8  # windows tried in one clip

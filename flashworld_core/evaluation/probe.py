@@ -7,7 +7,6 @@ with the package, so that figures of different models and days are read by the s
 from __future__ import annotations
 
 import functools
-import logging
 from pathlib import Path
 
 import torch
@@ -20,8 +19,9 @@ from ..datasets.toyworld.scene import COLORS, GROUNDS, SKIES, WALLS, Scene, samp
 from ..datasets.toyworld.solids import KINDS
 from ..errors import FlashWorldError
 from ..formats.files import atomic_writer
+from ..text import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "assets" / "toyworld-probe.safetensors"
 WIDTH, HEIGHT = 96, 64

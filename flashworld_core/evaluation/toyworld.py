@@ -7,7 +7,6 @@ with.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,11 +24,12 @@ from ..generators.base import Request, RunOptions, ViewImage
 from ..media.export import save_png
 from ..progress import Progress
 from ..rendering.render import render
+from ..text import get_logger
 from .geometry_metrics import depth_disagreement, floaters
 from .metrics import Figure, frechet_distance, gradient_energy, mean_of, psnr_db, ratio_of, spread, ssim
 from .probe import ATTRIBUTES, Probe, accuracy, chance, load_probe
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 MODES = ("image", "text")
 NOVEL_VIEWS = 4

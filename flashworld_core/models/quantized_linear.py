@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Collection
 
 import torch
@@ -11,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints.quantized import dequantize, quantize
+from ..text import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 _NATIVE = torch.float8_e4m3fn
 _MULTIPLE = 16  # rows and columns of a weight that the cards' fp8 products take
 

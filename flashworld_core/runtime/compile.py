@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 
 import torch
 from torch import nn
 
 from ..errors import FlashWorldError
+from ..text import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def compile_blocks(network: nn.Module, device: str | torch.device) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +9,14 @@ import torch
 
 from .. import __version__
 from ..errors import FlashWorldError
+from ..text import get_logger
 from .ahead import ReadAhead
 from .config import Run
 from .metrics_log import MetricsLog
 from .state import RunFolder
 from .trainer import Stage, Trainer, World
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def pick_device(name: str) -> torch.device:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import logging
 
 from ..errors import FlashWorldError
+from ..text import get_logger
 from .config import Recipe
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 _CHECKED_PROMPTS = 100_000
 
 

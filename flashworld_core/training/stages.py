@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import logging
 from pathlib import Path
 
 import torch
 
 from ..errors import FlashWorldError
+from ..text import get_logger
 from .build import distillation_stage, pretraining_stage
 from .config import Recipe, Run
 from .distributed import ShardedStorage, Sharding, processes
@@ -21,7 +21,7 @@ from .runs import RECIPE_FILE, read_run
 from .sources import check_data, open_data, open_text_cache
 from .trainer import World
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def pretrain(folder: Path, recipe: Recipe, device: torch.device, minutes: float | None = None) -> bool:

@@ -63,6 +63,10 @@ class Frontend:
         known = "Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100"
         self.page.wait_for_function(f"window.comfyAPI?.app?.app?.graph && {known}", timeout=120_000)
         self.page.wait_for_selector("canvas#graph-canvas")
+        # It opens a workflow of its own first, which would replace one that is loaded earlier.
+        opened = f"{APP}.extensionManager?.workflow?.activeWorkflow && {APP}.graph.nodes.length"
+        self.page.wait_for_function(opened, timeout=120_000)
+        self.page.wait_for_timeout(1000)
 
     def load(self, workflow: dict[str, Any]) -> list[str]:
         """Open a saved workflow; the types of nodes the frontend does not know."""

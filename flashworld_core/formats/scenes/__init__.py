@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 from collections.abc import Callable
 from importlib import import_module
@@ -11,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import FlashWorldError
+from ...text import get_logger
 
 if TYPE_CHECKING:
     from ...gaussians import Gaussians
     from .row_store import Limit
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _HEAD_BYTES = 1 << 16  # looked at to tell what a file is
 

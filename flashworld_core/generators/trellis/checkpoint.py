@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,12 @@ from ...checkpoints.manifest import METADATA_KEY, Manifest
 from ...checkpoints.open import WeightFile, open_weights
 from ...errors import FlashWorldError
 from ...formats.files import parse_json
+from ...text import get_logger
 from .config import CONFIGS, config_from_args
 from .networks import FLOWS, IMAGE_ENCODER, TITLES
 from .presets import DISTILLED_LICENSE, DISTILLED_STEPS, OFFICIAL_LICENSE, TrellisConfig, official_config
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 NAME = "trellis"  # in manifests and in the table of generators
 PIPELINE_FILE = "pipeline.json"
 # A part's key in the published pipeline.json. Other decoders stand there too and are skipped.

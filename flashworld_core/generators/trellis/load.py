@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,13 +11,14 @@ from torch import Tensor, nn
 from ...checkpoints.assign import assign, check_names_and_shapes, expected_shapes, single_precision_names
 from ...errors import FlashWorldError, check_stop
 from ...models.dinov2 import ADVICE, ImageTokens, find_image_encoder, load_image_encoder
+from ...text import get_logger
 from .blocks import position_embedding
 from .checkpoint import Checkpoint, PartFile
 from .config import CONFIGS
 from .networks import CLASSES, IMAGE_ENCODER, TITLES, build
 from .presets import TrellisConfig
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 _MADE_HERE = ("pos_emb",)  # buffers that follow from the sizes; a trainer's file may lack them
 
 

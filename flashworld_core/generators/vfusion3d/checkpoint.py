@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import torch
@@ -13,10 +12,11 @@ from ...checkpoints.manifest import METADATA_KEY, Manifest
 from ...checkpoints.open import WeightFile
 from ...errors import FlashWorldError
 from ...progress import Progress
+from ...text import get_logger
 from .config import LICENSE, VFusion3DConfig
 from .network import VFusion3DNetwork
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 NAME = "vfusion3d"  # in manifests and in the table of generators
 WHAT = "VFusion3D model"
 _MARK = "transformer.pos_embed"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from pathlib import Path
 
 import torch
 
 from ...media.export import contact_sheet, save_json, save_png
+from ...text import get_logger
 from ..config import Recipe, override
 from ..flashworld.start import networks_from, read_model
 from ..flashworld.toyworld import ToyWorldData
@@ -20,7 +20,7 @@ from .probe import train_probe
 from .report import Rows, write_report
 from .variants import VARIANTS
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 FIGURES = "figures"
 
 

@@ -6,7 +6,6 @@ taken between.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import torch
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 from ...datasets.toyworld.scene import COLORS, GROUNDS, SKIES, Scene
 from ...datasets.toyworld.solids import KINDS
 from ...formats.files import atomic_writer
+from ...text import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 ATTRIBUTES = {"kind": tuple(KINDS), "color": tuple(COLORS), "ground": tuple(GROUNDS), "sky": tuple(SKIES)}
 _WIDTHS = (32, 64, 96, 128)

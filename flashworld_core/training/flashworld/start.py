@@ -116,14 +116,11 @@ def networks_from(
     student.recon_decoder.load_state_dict(model.decoder.state_dict())
     if own is not None:
         embed = PromptEmbedder(model.config, own.tokenizer, own.encoder, trained=True)
-    elif cache is not None:
+    elif cache is not None or model.text is not None:
+        encode = model.text.encode if cache is None else cache
 
         def embed(prompts):
-            return cache(list(prompts)).float().to(device)
-    elif model.text is not None:
-
-        def embed(prompts):
-            return model.text.encode(list(prompts)).to(device)
+            return encode(list(prompts)).float().to(device)
     else:
         raise FlashWorldError(
             "The model to start from has no text encoder: make a text cache with the command embed and name it in "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from ...errors import FlashWorldError
 from ...generators.trellis.gaussian_decoder import GaussianDecoder
 from ...generators.trellis.presets import nano_config, official_config, tiny_config
 from ...generators.trellis.structure_vae import StructureDecoder
+from ...text import get_logger
 from ..config import Optimizer, Run
 from ..metrics_log import MetricsLog
 from ..objectives.mdt import MdtOptions
@@ -33,7 +33,7 @@ from ..trellis.stages import (
     StructureVaeStage,
 )  # fmt: skip
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 def _settings(

@@ -7,7 +7,6 @@ mean color and mean offset of the surface inside a voxel, which is all a solid o
 from __future__ import annotations
 
 import dataclasses
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,10 @@ from ...datasets.objects import ProceduralObject, draw_object, render_object, su
 from ...errors import FlashWorldError
 from ...generators.trellis.cameras import object_cameras, points_to_asset
 from ...generators.trellis.conditioning import crop_square
+from ...text import get_logger
 from ..state import load_checkpoint, save_atomically
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 LATENT_CHANNELS = 6  # mean color, then mean offset
 RENDER_PIXELS = 80  # of the image before it is cropped
 SURFACE_POINTS = 24_000  # some 30 in each of 700 voxels

@@ -90,7 +90,7 @@ def test_the_published_torch_file_is_read_and_a_wrong_one_refused(tmp_path, mode
         ({"image_size": 1}, "image_size"),
         ({"triplane": {"layers": -1}}, "triplane.layers"),
         ({"triplane": {"low_res": 10**9}}, "triplane.low_res"),
-        ({"encoder": {"colour": 1}}, "encoder.colour"),
+        ({"encoder": {"hue": 1}}, "encoder.hue"),
         ({"encoder": {"heads": 5}}, "heads"),
         ({"new": 1}, "unknown fields new"),
     ],
