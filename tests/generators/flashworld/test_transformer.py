@@ -1,5 +1,6 @@
 import pytest
 import torch
+from diffusers.models import attention_dispatch
 from torch.testing import assert_close
 
 from flashworld_core.checkpoints.assign import cast
@@ -180,7 +181,6 @@ def test_in_half_precision_it_is_as_exact_as_diffusers(small_config):
 
 
 def test_the_chosen_attention_reaches_every_block(small_config, model, monkeypatch):
-    from diffusers.models import attention_dispatch
 
     from flashworld_core.generators.flashworld import inference
 
@@ -208,12 +208,15 @@ def test_the_chosen_attention_reaches_every_block(small_config, model, monkeypat
         return original(*tensors, backend=backend)
 
     monkeypatch.setattr(inference, "dispatch_attention_fn", dispatch)
-    model.set_attention_backend("_native_math")
+    registry = attention_dispatch._AttentionBackendRegistry
+    before = registry.get_active_backend()[0]
+    model.set_attention_backend("_native_math")  # which diffusers makes the process's, too
     try:
         with torch.no_grad():
             model(*given)
     finally:
         model.reset_attention_backend()
+        registry.set_active_backend(before)
     assert [str(getattr(b, "value", b)) for b in backends] == 2 * config.transformer.num_layers * ["_native_math"]
 
 
