@@ -8,6 +8,7 @@ import re
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_configs import diffusers_vae
 
@@ -277,6 +278,18 @@ def test_config_that_is_not_the_files(folder, config):
 def test_checkpoint_of_another_size_without_config(ckpt, folder):
     with pytest.raises(FlashWorldError, match="another size than the published one"):
         load(ckpt, vae=folder / "vae.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int16, torch.int8, torch.uint8, torch.bool, torch.complex64])
+def test_tensors_that_are_no_floating_point_numbers_are_refused_by_name(folder, dtype):
+    file = folder / "model.safetensors"
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    state = load_file(file)
+    name = next(name for name in sorted(state) if name.endswith("attn1.to_q.weight"))
+    save_file({**state, name: state[name].to(dtype)}, file, metadata)
+    with pytest.raises(FlashWorldError, match=re.escape(name)):
+        load(folder)
 
 
 def test_official_size_is_recognized_by_shapes_alone(monkeypatch, tmp_path):
