@@ -73,3 +73,14 @@ def test_a_mask_file_and_what_is_refused(files, tmp_path, capsys):
     assert main(["generate", "--prompt", "x", "--mask", "a.png", "--out", str(files[2])]) == 1
     assert "models of objects" in capsys.readouterr().err
     assert not (files[2] / "scene.ply").exists()
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_the_embedded_model_is_planned_in_every_precision(dtype, capsys):
+    assert main(["plan", "--model", "trellis-tiny", "--dtype", dtype, "--backend", "torch"]) == 0
+    assert "peak" in capsys.readouterr().out
+
+
+def test_a_model_without_8_bit_form_says_so(capsys):
+    assert main(["plan", "--model", "trellis-tiny", "--dtype", "int8"]) == 1
+    assert "no 8-bit form" in capsys.readouterr().err

@@ -34,6 +34,8 @@ def memory_plan(
     dtype: torch.dtype = torch.float16,
     device_type: str = "cuda",
     views_per_chunk: int | None = None,
+    renderer: str = "auto",
+    stored: torch.dtype | None = None,
 ) -> MemoryPlan:
     """Plan a generation's memory.
 
@@ -42,10 +44,14 @@ def memory_plan(
         dtype: of the networks' bodies.
         device_type: "cuda" or "cpu".
         views_per_chunk: means nothing here: objects are generated whole.
+        renderer: means nothing here: planned is the largest that the device may take.
+        stored: of weights kept in 8 bits, which is not for these networks.
 
     Raises:
-        FlashWorldError: an unknown dtype or device type, or sizes below 1.
+        FlashWorldError: an unknown dtype or device type, sizes below 1, or ``stored`` is asked for.
     """
+    if stored is not None:
+        raise FlashWorldError("TRELLIS has no 8-bit form; plan for bf16, fp16 or fp32.")
     views, height, width = views or 1, height or config.preview_size, width or config.preview_size
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise FlashWorldError(f"dtype must be float32, bfloat16 or float16, got {dtype}.")

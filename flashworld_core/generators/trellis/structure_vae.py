@@ -113,7 +113,10 @@ class StructureEncoder(nn.Module):
 
 
 def _body_dtype(network: nn.Module) -> torch.dtype:
-    return network.middle_block[0].conv1.weight.dtype if len(network.middle_block) else torch.float32
+    """The precision of the layers between the first and the last, which stay in float32."""
+    inner = (layer.weight.dtype for part in (network.middle_block, network.blocks) for layer in part.modules()
+             if isinstance(layer, nn.Conv3d))  # fmt: skip
+    return next(inner, torch.float32)
 
 
 def occupied(logits: Tensor) -> Tensor:
