@@ -1,7 +1,14 @@
 """Seeded damage to files: bytes, and values of JSON."""
 
 import math
+import random
 import struct
+import time
+import tracemalloc
+
+from flashworld_core.errors import FlashWorldError
+
+LIMIT = 300 << 20  # bytes of memory beyond twice the file
 
 EXTREMES = [0, 1, 2, 127, 128, 255, 256, 32767, 65535, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1]
 WORDS = [
@@ -69,3 +76,34 @@ def mutated_json(value, rng, depth=0):
             copy[at] = mutated_json(value[at], rng, depth + 1)
         return copy
     return rng.choice(WORDS)
+
+
+def read_damaged(name, count, seed, make, read, folder, longest):
+    """Read damaged files: a clear error or a result, never another exception, a hang, or a flood of memory.
+
+    Args:
+        name: of the kind; with ``seed`` it decides every file.
+        make: ``make(rng)`` writes one into ``folder``.
+        read: ``read()`` reads it.
+        longest: characters an error may have.
+    """
+    refused = 0
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            make(random.Random(f"{name} {seed + number}"))
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            tracemalloc.reset_peak()
+            before, started = tracemalloc.get_traced_memory()[0], time.monotonic()
+            try:
+                read()
+            except FlashWorldError as error:
+                refused += 1
+                assert len(str(error)) < longest, number
+            except Exception as error:
+                raise AssertionError(f"{name}, file {number} of seed {seed}: {error!r}") from error
+            assert time.monotonic() - started < 10, number
+            assert tracemalloc.get_traced_memory()[1] - before < 2 * size + LIMIT, number
+    finally:
+        tracemalloc.stop()
+    assert 0.02 * count < refused, "the damage does no harm"
